@@ -1,0 +1,193 @@
+"""What rules.yaml is parsed into: frozen, resolved, without a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+from .call import Target
+from .facts import ProviderFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """All in seconds."""
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    between_events: float = 300.0
+    hold: float = 15.0
+    max_wait: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRules:
+    """The `gateway:` section, with its defaults. Durations in seconds, sizes in bytes."""
+
+    proxy: Address = Address("127.0.0.1", 8080)
+    api: Address = Address("127.0.0.1", 8045)
+    ledger: str = "sqlite:///.valetkey/ledger.db"
+    ledger_failure: Literal["open", "closed"] = "open"
+    retention: float | None = None
+    """Receipts older than this are purged; None keeps them."""
+    dummy_keys: tuple[str, ...] = ("sk-dummy*", "sk-ant-dummy*", "dummy*")
+    foreign_keys: Literal["replace", "reject"] = "replace"
+    no_credential: Literal["refuse", "inject"] = "refuse"
+    egress: Literal["passthrough", "deny"] = "passthrough"
+    egress_allow: tuple[str, ...] = ()
+    """Hosts, host:port or networks that may be reached although they are private (or although `egress: deny`)."""
+    deadline: float = 600.0
+    timeouts: Timeouts = Timeouts()
+    headers: bool = True
+    """Whether answers carry `x-valetkey-*`."""
+    max_body: int = 64 * 1024 * 1024
+    log: Literal["text", "json"] = "text"
+    archive: str | None = None
+    """A folder for redacted requests and answers; None: nothing is kept."""
+    max_flows: int = 1000
+    """Flows kept in mitmweb and the console."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """A key as written: a reference, never a value. `name` is None where it follows from the reference."""
+
+    ref: str
+    name: str | None = None
+    priority: int = 1
+    organization: str | None = None
+    project: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A usable key without its value; `id` is `provider/name`, the value lives in the vault under that id."""
+
+    id: str
+    provider: str
+    name: str
+    priority: int = 1
+    organization: str | None = None
+    project: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a provider is really called. `prefix` is None when the provider's own base paths stay."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """`scheme://host:port`, without default ports."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = {"http": 80, "https": 443}.get(self.scheme)
+        return f"{self.scheme}://{host}" + ("" if self.port == default else f":{self.port}")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """US dollars per million tokens for models that match `pattern`. None falls back to `input`."""
+
+    pattern: str
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as configured: the catalogue's facts with the rules of this gateway.
+
+    `keys_needed` False means calls go out without a credential. `allow`/`deny` are globs on the model; the white list wins.
+    `named_on_loopback` is True when the rules themselves name a loopback upstream (plain HTTP is then allowed).
+    """
+
+    name: str
+    facts: ProviderFacts
+    upstream: Upstream
+    key_specs: tuple[KeySpec, ...] | None = None
+    """None: keys are looked for in the environment under the catalogue's names."""
+    keys_needed: bool = True
+    rotation: str = "balanced"
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    prices: tuple[PriceOverride, ...] = ()
+    configured: bool = False
+    """Whether rules.yaml mentions it."""
+
+    @property
+    def named_on_loopback(self) -> bool:
+        """Whether this upstream is on the machine itself (plain HTTP is allowed only there)."""
+        return self.upstream.host in ("localhost", "::1") or self.upstream.host.startswith("127.")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Conditions of a route; every given one must hold, within one any pattern suffices. Globs, except `header`."""
+
+    host: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    format: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
+    header: tuple[tuple[str, str], ...] = ()
+    """Lower-case name and glob on the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """One entry of `routes:`. Exactly one of `to`, `deny` or edits without either."""
+
+    name: str
+    match: Match
+    to: tuple[Target, ...] = ()
+    deny: str | None = None
+    order: Literal["priority", "random", "weighted"] = "priority"
+    set_body: tuple[tuple[str, object], ...] = ()
+    remove_body: tuple[str, ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRule:
+    """A configured agent. `key` is `sha256:<hex>` of the credential that names it, or None."""
+
+    name: str
+    key: str | None = None
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """rules.yaml, validated. `providers` holds every catalogue provider and every one the file defines."""
+
+    path: str
+    gateway: GatewayRules
+    providers: Mapping[str, Provider]
+    routes: tuple[RouteRule, ...] = ()
+    agents: tuple[AgentRule, ...] = ()
+    notices: tuple[str, ...] = field(default=())
+    """Things a person should know that are no errors (settings accepted but not enforced yet)."""
