@@ -1,0 +1,32 @@
+"""The composition root: which parts the gateway consists of, and in which order they see a flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .catalog import load_catalog
+from .proxy.answers import ValetAnswers
+from .proxy.intake import ValetIntake
+from .proxy.lifecycle import ValetLifecycle
+from .proxy.runtime import Runtime
+from .proxy.settlement import Settlement
+from .proxy.traffic import Traffic
+from .proxy.tunnels import Tunnels, ValetTunnels
+from .proxy.views import FlowKeeper
+
+
+def assemble(checkout: Path | None = None) -> list[object]:
+    """The addons, in order. `checkout` is the folder whose rules.yaml is used when the working directory has none."""
+    runtime = Runtime(load_catalog())
+    flows = FlowKeeper()
+    tunnels = Tunnels()
+    settlement = Settlement(runtime, flows)
+    runtime.settle = settlement.settle
+    gate = ValetTunnels(runtime, tunnels)
+    intake = ValetIntake(runtime, tunnels)
+    answers = ValetAnswers(runtime, settlement)
+    traffic = Traffic(runtime, answers.pump, intake.stream_request, settlement.settle)
+    lifecycle = ValetLifecycle(runtime, traffic, flows, checkout or Path(__file__).resolve().parents[2])
+    lifecycle.probed = (gate, intake, answers)
+    # `answers` ends before `lifecycle`: calls that still run are settled before the ledger is closed.
+    return [gate, intake, answers, lifecycle]

@@ -1,0 +1,331 @@
+"""Credentials in requests: find every one, judge it, mask it for people, take it off, put the right one on.
+
+Headers are raw `(name, value)` pairs in the order of the wire; a `path` holds its query. Names are compared in one spelling
+(lower case, no blanks, `-` for `_`), because servers behind CGI-like interfaces do not tell `X_Api_Key` from `x-api-key`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+from urllib.parse import unquote_plus
+
+from ..model import Auth, Key, Rules
+
+Field = tuple[bytes, bytes]
+Fields = tuple[Field, ...]
+Kind = Literal["foreign", "agent", "dummy", "none"]
+
+MASK = "***masked***"
+"""What stands in a flow in place of a foreign key."""
+
+COOKIE = "cookie"
+PROXY_AUTHORIZATION = "proxy-authorization"
+SUBPROTOCOL = "sec-websocket-protocol"
+
+_CARRIERS = frozenset(
+    "authorization x-authorization api-key apikey x-apikey x-auth-token x-access-token x-amz-security-token "
+    "ocp-apim-subscription-key subscription-key".split()
+)
+_QUERY_CARRIERS = frozenset(
+    "key api-key apikey access-token accesstoken auth-token oauth-token authorization subscription-key".split()
+)
+_IDENTITY = frozenset("openai-organization openai-project x-goog-user-project anthropic-organization-id".split())
+"""Headers that choose who is billed; the key says that, not the agent."""
+_QUERY_IDENTITY = frozenset(["userproject"])
+_HOP_BY_HOP = frozenset("connection keep-alive te trailer upgrade http2-settings".split())
+"""Without `transfer-encoding`: the body goes out framed as it came, and mitmproxy writes the frames by that header."""
+_FRAMING = frozenset("host content-length transfer-encoding".split())
+"""Headers that `Connection:` cannot name away, and that a key's extra headers cannot set."""
+
+_WORST_FIRST: tuple[Kind, ...] = ("foreign", "agent", "dummy")
+_SCHEMES = frozenset("bearer token key apikey api-key".split())
+_SUBPROTOCOL_KEY = "openai-insecure-api-key."
+_SUBPROTOCOL_IDENTITY = ("openai-organization.", "openai-project.")
+_DUMMY = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}")
+"""The form of a dummy. Anything wider could hide a real key behind a dummy's prefix (`sk-dummy, Bearer sk-…`)."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """One credential that the client sent. `carrier` is the header, or `?name` for the query."""
+
+    carrier: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What kind of credential a call carries, the worst one if many, and the carriers that hold that kind."""
+
+    kind: Kind
+    carriers: tuple[str, ...] = ()
+
+
+# Finding and judging.
+
+
+def canonical(name: bytes | str) -> str:
+    """The one spelling of a header name that this module compares."""
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return "".join(text.split()).strip("\x00").lower().replace("_", "-")
+
+
+def is_carrier(name: bytes | str) -> bool:
+    """Whether a header of that name carries a credential for the provider."""
+    word = canonical(name)
+    return word in _CARRIERS or word.endswith("-api-key") or word == SUBPROTOCOL
+
+
+def presented(headers: Sequence[Field], path: str) -> tuple[Presented, ...]:
+    """Every credential the client sent, in any carrier, empty ones left out. Basic gives user and password."""
+    in_headers = [Presented(canonical(name), value) for name, raw in headers for value in _values(canonical(name), raw)]
+    query = path.partition("?")[2]
+    in_query = [Presented("?" + piece.name, value) for piece in _pieces(query) if piece.secret for value in _parts(piece.value)]
+    return (*in_headers, *in_query)
+
+
+def judge(credentials: Sequence[Presented], rules: Rules) -> Judgement:
+    """The kind of credential a call carries. One foreign key among dummies makes it foreign.
+
+    Cookies and the proxy's own authorization do not count: neither is meant as a key (providers set cookies, and HTTP clients
+    send them back unasked).
+    """
+    kinds: dict[Kind, list[str]] = {kind: [] for kind in _WORST_FIRST}
+    for credential in credentials:
+        if credential.carrier not in (COOKIE, PROXY_AUTHORIZATION):
+            kinds[_kind(credential.value, rules)].append(credential.carrier)
+    worst = next((kind for kind in _WORST_FIRST if kinds[kind]), None)
+    return Judgement(worst, tuple(kinds[worst])) if worst else Judgement("none")
+
+
+def is_dummy(value: str, rules: Rules) -> bool:
+    """Whether the rules call this value a dummy key."""
+    return bool(_DUMMY.fullmatch(value)) and any(fnmatchcase(value, glob) for glob in rules.gateway.dummy_keys)
+
+
+def agent_of(value: str, rules: Rules) -> str | None:
+    """The agent whose configured key this is. Every configured digest is compared, in constant time."""
+    digest = b"sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest().encode()
+    found = [agent.name for agent in rules.agents if agent.key and hmac.compare_digest(agent.key.lower().encode(), digest)]
+    return found[0] if found else None
+
+
+def basic_user(value: str) -> str | None:
+    """The user in the value of a `(Proxy-)Authorization: Basic` header; None when there is none."""
+    scheme, _, rest = value.strip().partition(" ")
+    decoded = _decode_basic(rest) if scheme.lower() == "basic" else None
+    return (decoded or "").partition(":")[0] or None
+
+
+def _kind(value: str, rules: Rules) -> Kind:
+    if agent_of(value, rules) is not None:
+        return "agent"
+    return "dummy" if is_dummy(value, rules) else "foreign"
+
+
+def _values(carrier: str, raw: bytes) -> list[str]:
+    """The credentials in one header."""
+    value = raw.decode("latin-1")
+    if carrier == SUBPROTOCOL:
+        return [key for entry in value.split(",") if (key := _key_in_subprotocol(entry))]
+    if carrier == COOKIE:
+        return [value] if value.strip() else []
+    return _parts(value) if is_carrier(carrier) or carrier == PROXY_AUTHORIZATION else []
+
+
+def _parts(value: str) -> list[str]:
+    """The secrets in `Bearer x`, `Basic x` or a bare value."""
+    words = value.split(maxsplit=1)
+    scheme, rest = (words[0].lower(), words[1:]) if words else ("", [])
+    if scheme in _SCHEMES:
+        return [word.strip() for word in rest]
+    decoded = _decode_basic(rest[0]) if scheme == "basic" and rest else None
+    if decoded is None:
+        return [value.strip()] if words else []
+    user, _, password = decoded.partition(":")
+    return [part for part in (user, password) if part]
+
+
+def _decode_basic(text: str) -> str | None:
+    try:
+        return b64decode(text.strip(), validate=True).decode("latin-1")
+    except ValueError:
+        return None
+
+
+def _key_in_subprotocol(entry: str) -> str:
+    entry = entry.strip()
+    return entry[len(_SUBPROTOCOL_KEY) :] if entry.lower().startswith(_SUBPROTOCOL_KEY) else ""
+
+
+# Masking, for what people see.
+
+
+def mask_headers(headers: Sequence[Field], rules: Rules) -> Fields:
+    """The headers as a flow may show them: foreign keys and cookies masked, the proxy's own credential gone."""
+    return tuple(
+        (name, _masked(canonical(name), value, rules)) for name, value in headers if canonical(name) != PROXY_AUTHORIZATION
+    )
+
+
+def mask_query(path: str, rules: Rules) -> str:
+    """The path with foreign keys in its query masked; all other bytes as they were."""
+
+    def masked(piece: _Piece) -> str:
+        foreign = piece.secret and any(_kind(value, rules) == "foreign" for value in _parts(piece.value))
+        return f"{piece.text.partition('=')[0]}={MASK}" if foreign else piece.text
+
+    return _rewrite_query(path, masked)
+
+
+def _masked(carrier: str, raw: bytes, rules: Rules) -> bytes:
+    foreign = [value for value in _values(carrier, raw) if carrier == COOKIE or _kind(value, rules) == "foreign"]
+    if not foreign:
+        return raw
+    if carrier == SUBPROTOCOL:
+        return _edit_subprotocols(raw, lambda entry: _SUBPROTOCOL_KEY + MASK if _key_in_subprotocol(entry) in foreign else entry)
+    scheme, _, _ = raw.decode("latin-1").strip().partition(" ")
+    return (f"{scheme} {MASK}" if scheme.lower() in {*_SCHEMES, "basic"} else MASK).encode("latin-1")
+
+
+# Taking off, for the wire.
+
+
+def strip(headers: Sequence[Field], *, upgrade: bool = False) -> Fields:
+    """The headers without any credential, billing identity or hop-by-hop header; all others byte for byte, in order.
+
+    What `Connection:` names goes as well, except the framing of the message. `upgrade` keeps a WebSocket handshake.
+    """
+    named = {canonical(word) for name, value in headers if canonical(name) == "connection" for word in value.split(b",")}
+    unwanted = _HOP_BY_HOP | _IDENTITY | {COOKIE} | (named - _FRAMING)
+    kept = []
+    for name, value in headers:
+        word = canonical(name)
+        if upgrade and word in ("connection", "upgrade"):
+            kept.extend(_handshake(name, word, value))
+        elif word == SUBPROTOCOL:
+            kept.extend([(name, rest)] if (rest := _edit_subprotocols(value, _without_key)) else [])
+        elif word not in unwanted and not is_carrier(word) and not word.startswith("proxy-"):
+            kept.append((name, value))
+    return tuple(kept)
+
+
+def strip_query(path: str) -> str:
+    """The path without parameters that hold a credential or a billing identity; all other bytes as they were."""
+    return _rewrite_query(path, lambda piece: None if piece.secret or piece.name in _QUERY_IDENTITY else piece.text)
+
+
+def _handshake(name: bytes, word: str, value: bytes) -> list[Field]:
+    """The hop-by-hop headers of a WebSocket handshake, reduced to what it needs (never `Upgrade: h2c`)."""
+    if word == "upgrade":
+        return [(name, value)] if value.strip().lower() == b"websocket" else []
+    return [(name, b"Upgrade")] if "upgrade" in map(canonical, value.split(b",")) else []
+
+
+def _without_key(entry: str) -> str | None:
+    return None if entry.strip().lower().startswith((_SUBPROTOCOL_KEY, *_SUBPROTOCOL_IDENTITY)) else entry
+
+
+def _edit_subprotocols(raw: bytes, edit: Callable[[str], str | None]) -> bytes:
+    """Apply `edit` to each entry of the list; an untouched list keeps its bytes."""
+    entries = raw.decode("latin-1").split(",")
+    edited = [edit(entry) for entry in entries]
+    if edited == entries:
+        return raw
+    return ", ".join(entry.strip() for entry in edited if entry is not None).encode("latin-1")
+
+
+# Putting on.
+
+
+def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None) -> Fields:
+    """Stripped headers with the key's credential, identity and extra headers, and the defaults the provider requires.
+
+    Without key and secret (a provider that needs none) only the defaults are added. Raises ValueError, which never holds the
+    secret, when something that is to be set cannot stand in a header or a key has no value.
+    """
+    if key is not None and not secret:
+        raise ValueError(f"key {key.id} has no value")
+    ours = dict(_required(headers, auth))
+    ours.update(_of_key(auth, key) if key else ())
+    if secret:
+        ours[auth.header] = auth.prefix + secret
+    fields = {canonical(name): _field(name, value) for name, value in ours.items()}
+    others = tuple((name, value) for name, value in headers if canonical(name) not in fields)
+    return (*others, *fields.values())
+
+
+def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None, *, upgrade: bool = False) -> Fields:
+    """What goes to the provider in place of the client's `headers`: stripped, then the one credential set. Raises ValueError."""
+    return apply(strip(headers, upgrade=upgrade), auth, key, secret)
+
+
+def _required(headers: Sequence[Field], auth: Auth) -> Iterator[tuple[str, str]]:
+    sent = {canonical(name) for name, _ in headers}
+    return ((name, value) for name, value in auth.defaults.items() if canonical(name) not in sent)
+
+
+def _of_key(auth: Auth, key: Key) -> Iterator[tuple[str, str]]:
+    for name, value in key.headers:
+        if canonical(name) in _FRAMING | _HOP_BY_HOP:
+            raise ValueError(f"key {key.id}: the extra header {name} belongs to the connection and cannot be set")
+        yield name, value
+    if auth.organization_header and key.organization:
+        yield auth.organization_header, key.organization
+    if auth.project_header and key.project:
+        yield auth.project_header, key.project
+
+
+def _field(name: str, value: str) -> Field:
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or value != value.strip():
+        raise ValueError(f"header {name!r} cannot be sent: its name or value holds characters that a header may not have")
+    return name.encode("ascii"), value.encode("latin-1")
+
+
+# The query, in pieces.
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One parameter as written, with the separator before it. `name` is decoded and in the one spelling."""
+
+    separator: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return canonical(unquote_plus(self.text.partition("=")[0])).removeprefix("$")
+
+    @property
+    def value(self) -> str:
+        return unquote_plus(self.text.partition("=")[2])
+
+    @property
+    def secret(self) -> bool:
+        return self.name in _QUERY_CARRIERS or self.name.endswith("-api-key")
+
+
+def _pieces(query: str) -> list[_Piece]:
+    """The parameters of a query; some servers also split at `;`, so a key behind one is found as well."""
+    parts = re.split("([&;])", query)
+    return [_Piece(separator, text) for separator, text in zip(["", *parts[1::2]], parts[::2], strict=True)]
+
+
+def _rewrite_query(path: str, edit: Callable[[_Piece], str | None]) -> str:
+    """Apply `edit` to each parameter; None removes it together with the separator before it."""
+    bare, mark, query = path.partition("?")
+    edited = [(piece.separator, edit(piece)) for piece in _pieces(query)]
+    kept = [(separator, text) for separator, text in edited if text is not None]
+    if not mark or [text for _, text in kept] == [piece.text for piece in _pieces(query)]:
+        return path
+    rest = "".join(separator + text for separator, text in kept)
+    return bare + (f"?{rest.removeprefix(kept[0][0])}" if kept else "")

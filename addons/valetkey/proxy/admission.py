@@ -1,0 +1,155 @@
+"""Who calls what: from a flow's head to a `Passage`, before any body is read.
+
+Two doors lead in. On the proxy door the destination that the agent dialled names the provider, and everything else the
+request says about its destination must agree. On the base-URL door the path names it. Whatever does not fit is refused
+here, in the format of the provider it was meant for.
+"""
+
+from __future__ import annotations
+
+from mitmproxy import connection, http
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from ..model import Caller, Dialect, Door, Provider, Refusal
+from ..policy import callers, credentials, egress, paths
+from .passage import Arrival, Passage, new_id
+from .runtime import Runtime
+
+API_SENTINEL = "valetkey.invalid"
+"""The target that the base-URL door is opened with; it is never dialled."""
+
+
+def door_of(client: connection.Client) -> Door:
+    """Which door a client came in by."""
+    mode = client.proxy_mode
+    return "api" if isinstance(mode, ReverseMode) and mode.address[0] == API_SENTINEL else "proxy"
+
+
+def begin(runtime: Runtime, flow: http.HTTPFlow) -> Passage:
+    """A passage with what is known of any call: when, by which door, by which program."""
+    now = runtime.clock()
+    return Passage(
+        id=new_id(now),
+        started=now,
+        mark=runtime.monotonic(),
+        door=door_of(flow.client_conn),
+        snapshot=runtime.snapshot,
+        client=callers.client_product(flow.request.headers.get("user-agent", "")),
+    )
+
+
+def by_address(runtime: Runtime, flow: http.HTTPFlow, arrival: Arrival, passage: Passage) -> Refusal | None:
+    """The proxy door: `passage.provider` is set when the destination is a provider's; then everything must agree."""
+    request = flow.request
+    facts = client_facts(flow, arrival)
+    name = runtime.hosts.find(request.host, request.port, request.scheme)
+    if name is None:
+        passage.provider = runtime.hosts.downgrade(request.host, request.port, request.scheme)
+        if passage.provider is None:
+            return egress.agreement(facts) or _foreign_destination(runtime, flow)
+        _speak(passage)
+        return _plain_http(request, passage.provider)
+    passage.provider = name
+    provider = _speak(passage)
+    return egress.agreement(facts) or _locate(passage, provider, request)
+
+
+def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
+    """The base-URL door: a loopback Host, no foreign page, and a path that some provider knows."""
+    request = flow.request
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    refusal = egress.api_door(tuple(request.headers.get_all("host")), headers, _local_port(flow))
+    if refusal is not None:
+        return refusal
+    found = paths.locate_api(passage.snapshot.rules.providers, request.method, _bare(request.path), headers)
+    if isinstance(found, Refusal):
+        return found
+    passage.provider, passage.place = found
+    passage.dialect = passage.place.surface.dialect
+    return None
+
+
+def identify(flow: http.HTTPFlow, passage: Passage, proxy_user: str | None) -> Refusal | None:
+    """Who calls, and with what kind of credential; a foreign key is masked in the flow from here on."""
+    rules = passage.snapshot.rules
+    fields, path = flow.request.headers.fields, flow.request.path
+    presented = credentials.presented(fields, path)
+    judgement = credentials.judge(presented, rules)
+    passage.caller = callers.identify(proxy_user, tuple(p.value for p in presented), rules)
+    flow.request.headers.pop("proxy-authorization", None)
+    if judgement.kind == "foreign":
+        flow.request.headers = http.Headers(credentials.mask_headers(flow.request.headers.fields, rules))
+        flow.request.data.path = credentials.mask_query(path, rules).encode()
+        return _foreign_key(passage)
+    if judgement.kind == "none" and rules.gateway.no_credential == "refuse":
+        text = "the call has no credential; send a dummy key such as sk-dummy, or set gateway.no_credential: inject"
+        return Refusal(401, "no_credential", text)
+    return None
+
+
+def client_facts(flow: http.HTTPFlow, arrival: Arrival) -> egress.ClientFacts:
+    """Everything a request says about where it goes, for `policy.egress.agreement`."""
+    request, client = flow.request, flow.client_conn
+    tunnel_tls = arrival.tunnelled and client.tls_established
+    return egress.ClientFacts(
+        scheme=request.scheme,
+        host=request.host,
+        port=request.port,
+        form=arrival.form,
+        tunnelled=arrival.tunnelled,
+        tls=tunnel_tls,
+        sni=client.sni if tunnel_tls else None,
+        authority=arrival.authority,
+        host_headers=tuple(request.headers.get_all("host")),
+        http_version=request.http_version,
+    )
+
+
+def _locate(passage: Passage, provider: Provider, request: http.Request) -> Refusal | None:
+    found = paths.locate(provider.facts, request.method, _bare(request.path), provider.open)
+    if isinstance(found, Refusal):
+        return found
+    passage.place = found
+    passage.dialect = found.surface.dialect
+    return None
+
+
+def _speak(passage: Passage) -> Provider:
+    """Set the dialect for refusals to the provider's own, until the path tells more."""
+    provider = passage.snapshot.rules.providers[passage.provider or ""]
+    passage.dialect = provider.facts.surfaces[0].dialect if provider.facts.surfaces else Dialect.OPENAI
+    return provider
+
+
+def _plain_http(request: http.Request, provider: str) -> Refusal:
+    text = f"{provider} is only called over TLS; use https://{request.host} instead of {request.scheme}://{request.host}:{request.port}"
+    return Refusal(400, "plain_http", text)
+
+
+def _foreign_destination(runtime: Runtime, flow: http.HTTPFlow) -> Refusal | None:
+    return egress.destination(flow.request.host, flow.request.port, runtime.snapshot.rules, runtime.own_ports)
+
+
+def _foreign_key(passage: Passage) -> Refusal | None:
+    if passage.snapshot.rules.gateway.foreign_keys == "replace":
+        passage.note("foreign_key_replaced")
+        return None
+    passage.note("foreign_key_rejected")
+    text = "the call carries a credential that is no dummy key; agents behind this gateway send sk-dummy (gateway.foreign_keys)"
+    return Refusal(401, "foreign_key", text)
+
+
+def caller_of_tunnel(value: str | None) -> str | None:
+    """The user in a `Proxy-Authorization: Basic` header, None when there is none."""
+    return credentials.basic_user(value) if value else None
+
+
+
+
+def _bare(path: str) -> str:
+    return path.partition("?")[0]
+
+
+def _local_port(flow: http.HTTPFlow) -> int:
+    sockname = flow.client_conn.sockname
+    return sockname[1] if sockname else 0

@@ -1,0 +1,111 @@
+"""The way back: let the answer through as it comes, read it on the side, and settle."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+
+from ..formats import UsageChunkFilter, UsageTap
+from ..model import Outcome
+from .guard import guarded
+from .passage import Passage
+from .pump import Pump
+from .runtime import Runtime
+from .settlement import Settlement
+
+_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "cf-ray")
+
+
+class ValetAnswers:
+    """`responseheaders` opens the Pump; `response`, `error` and the end of the process write the receipt."""
+
+    def __init__(self, runtime: Runtime, settlement: Settlement) -> None:
+        self.runtime = runtime
+        self.settlement = settlement
+
+    @guarded
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Headers are here: note them, and stream whatever need not be read whole."""
+        passage = self.runtime.passages.of(flow)
+        if passage is None or flow.response is None:
+            return
+        if passage.plan is not None and passage.refusal is None:
+            self._from_provider(flow, flow.response, passage)
+        if passage.snapshot.rules.gateway.headers:
+            _mark(flow.response, passage)
+
+    @guarded
+    def response(self, flow: http.HTTPFlow) -> None:
+        """The answer is complete."""
+        passage = self.runtime.passages.of(flow)
+        if passage is None or flow.websocket is not None:
+            return
+        self.settlement.settle(flow)
+
+    @guarded
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The call broke: the agent left, or the provider did."""
+        self.settlement.settle(flow)
+
+    @guarded
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """A WebSocket closed; its connection gets one receipt."""
+        self.settlement.settle(flow)
+
+    def done(self) -> None:
+        """The process ends: every call that still runs gets its receipt now."""
+        for flow, passage in self.runtime.passages.unsettled():
+            passage.outcome = Outcome.SHUTDOWN
+            self.settlement.settle(flow)
+
+    def pump(self, flow: http.HTTPFlow) -> Pump:
+        """The Pump of an answer; one per flow, also when streaming begins late."""
+        passage = self.runtime.passages.of(flow)
+        assert passage is not None and flow.response is not None
+        if passage.pump is None:
+            passage.pump = self._open_pump(flow.response, passage)
+        return passage.pump
+
+    def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
+        passage.first_byte = self.runtime.monotonic()
+        passage.request_id = next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), None)
+        # An alternative service would lead the agent past the gateway.
+        answer.headers.pop("alt-svc", None)
+        if _streams(answer, passage):
+            answer.stream = self.pump(flow)
+
+    def _open_pump(self, answer: http.Response, passage: Passage) -> Pump:
+        plan, place = passage.plan, passage.place
+        tap = None
+        if plan is not None and place is not None and place.endpoint.flavor is not None and answer.status_code < 300:
+            headers = answer.headers
+            limit = passage.snapshot.rules.gateway.max_body
+            tap = UsageTap(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"), limit)
+        strip = plan is not None and plan.strip_usage_chunk and "content-encoding" not in answer.headers
+        return Pump(tap, UsageChunkFilter() if strip else None, self.runtime.monotonic)
+
+
+def _streams(answer: http.Response, passage: Passage) -> bool:
+    """JSON is read whole, unless it is large or a stream by its endpoint; everything else passes as it comes."""
+    if answer.status_code == 101:
+        return False
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and answer.status_code < 400:
+        return bool(kind) or "content-length" not in answer.headers
+    if passage.call is not None and passage.call.streamed and answer.status_code < 400:
+        return True
+    length = answer.headers.get("content-length", "")
+    return length.isdecimal() and int(length) > passage.snapshot.rules.gateway.max_body
+
+
+def _mark(answer: http.Response, passage: Passage) -> None:
+    """Say on the answer which call it was and where it went; never the key, only its id."""
+    answer.headers["x-valetkey-id"] = passage.id
+    plan = passage.plan
+    if plan is None:
+        return
+    answer.headers["x-valetkey-provider"] = plan.provider.name
+    if plan.model:
+        answer.headers["x-valetkey-model"] = plan.model
+    if plan.key:
+        answer.headers["x-valetkey-key"] = plan.key.id
+    answer.headers["x-valetkey-attempts"] = str(len(passage.attempts))

@@ -1,0 +1,35 @@
+"""The three lines at start: the doors, who can be called, what to export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..rules import Snapshot
+from .doors import Doors
+
+
+def lines(snapshot: Snapshot, doors: Doors) -> Iterator[str]:
+    """What a person needs to know once the gateway is ready."""
+    yield f"valetkey is ready: {_doors(doors)}"
+    yield f"providers with a usable key: {_providers(snapshot)}"
+    if doors.proxy is not None:
+        yield f"export HTTPS_PROXY=http://{doors.proxy} OPENAI_API_KEY=sk-dummy ANTHROPIC_API_KEY=sk-dummy (all: valetkey env)"
+    elif doors.api is not None:
+        yield f"export OPENAI_BASE_URL=http://{doors.api}/v1 ANTHROPIC_BASE_URL=http://{doors.api} (all: valetkey env)"
+
+
+def _doors(doors: Doors) -> str:
+    named = [f"HTTPS_PROXY on http://{doors.proxy}"] if doors.proxy else []
+    named += [f"base URL on http://{doors.api}"] if doors.api else []
+    return ", ".join(named) or ", ".join(doors.modes)
+
+
+def _providers(snapshot: Snapshot) -> str:
+    usable = []
+    for name, provider in snapshot.rules.providers.items():
+        keys = snapshot.keys.get(name, ())
+        if keys:
+            usable.append(f"{name} ({len(keys)})" if len(keys) > 1 else name)
+        elif not provider.keys_needed and provider.configured:
+            usable.append(f"{name} (needs none)")
+    return ", ".join(usable) or "none yet; set e.g. GATEWAY_OPENAI_API_KEY and restart, or see rules.yaml"

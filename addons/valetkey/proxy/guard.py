@@ -1,0 +1,119 @@
+"""Fail closed: mitmproxy lets a flow go on when a hook raises, so no hook of ours ever does.
+
+Every hook that sees traffic wears `@guarded`. Until the gateway is ready, and after a defect, the call ends with a refusal
+in place of an answer; the traceback goes to the log, which never holds a secret because no hook ever has one in reach.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import commands, events, layer, server_hooks
+
+from ..model import Dialect, Outcome, Refusal
+from . import refusals
+from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+STARTING = Refusal(503, "starting", "the gateway is not ready yet; try again in a second", retry_after=1)
+DEFECT = Refusal(502, "gateway_error", "a defect in the gateway stopped this call; nothing was passed on. See the gateway's log")
+LAST_HOOKS = ("response", "error", "websocket_end")
+"""After these no other hook comes that could write the receipt."""
+STOPPED = "valetkey stopped this connection"
+
+
+class Guarded(Protocol):
+    """An addon with guarded hooks."""
+
+    runtime: Runtime
+
+
+def guarded[A: Guarded, D](hook: Callable[[A, D], Any]) -> Callable[[A, D], Any]:
+    """Wrap a hook (plain or async): refuse while not ready, refuse on any exception."""
+
+    @functools.wraps(hook)
+    def wrapper(addon: A, data: D) -> Awaitable[None] | None:
+        try:
+            if not addon.runtime.ready:
+                _stop(addon.runtime, data, STARTING)
+                return None
+            result = hook(addon, data)
+        except Exception:
+            _defect(addon.runtime, hook.__name__, data)
+            return None
+        return _watched(addon.runtime, hook.__name__, data, result) if inspect.isawaitable(result) else None
+
+    wrapper.__guarded__ = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+async def _watched(runtime: Runtime, name: str, data: object, result: Awaitable[None]) -> None:
+    try:
+        await result
+    except Exception:
+        _defect(runtime, name, data)
+
+
+def _defect(runtime: Runtime, name: str, data: object) -> None:
+    logger.exception("valetkey: defect in %s; the call is refused", name)
+    try:
+        _stop(runtime, data, DEFECT)
+        if name in LAST_HOOKS and isinstance(data, http.HTTPFlow):
+            runtime.settle(data)
+    except Exception:
+        logger.exception("valetkey: the call could not be refused in order; it is killed")
+        if isinstance(data, http.HTTPFlow) and data.killable:
+            data.kill()
+
+
+def _stop(runtime: Runtime, data: object, refusal: Refusal) -> None:
+    """End whatever a hook was given: a flow gets an answer, a connection an error."""
+    match data:
+        case http.HTTPFlow():
+            stop_flow(runtime, data, refusal)
+        case server_hooks.ServerConnectionHookData():
+            data.server.error = STOPPED
+        case connection.Client():
+            data.error = STOPPED
+        case layer.NextLayer():
+            data.layer = ClosingLayer(data.context)
+        case _:
+            raise TypeError(f"a hook was given {type(data).__name__}, which the guard cannot stop")
+
+
+def stop_flow(runtime: Runtime, flow: http.HTTPFlow, refusal: Refusal) -> None:
+    """Put a refusal in place of the answer, or kill a flow whose answer is already on its way."""
+    passage = runtime.passages.of(flow)
+    if flow.response is not None and flow.response.stream:
+        if passage is not None:
+            passage.outcome = Outcome.GATEWAY
+        if flow.killable:
+            flow.kill()
+        return
+    flow.response = refusals.response(refusal, passage.dialect if passage else Dialect.OPENAI)
+    if passage is not None:
+        passage.plan = None
+        passage.refusal = refusal
+        passage.outcome = Outcome.GATEWAY if refusal is DEFECT else Outcome.REFUSED
+
+
+def shielded[T](what: str, step: Callable[[], T], otherwise: T) -> T:
+    """Run a step that must not cost the receipt: on a defect, log it and go on with `otherwise`."""
+    try:
+        return step()
+    except Exception:
+        logger.exception("valetkey: defect in %s; the receipt is written without it", what)
+        return otherwise
+
+
+class ClosingLayer(layer.Layer):
+    """A layer that closes the client's connection, whatever comes."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield commands.CloseConnection(self.context.client)

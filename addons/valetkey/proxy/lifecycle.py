@@ -1,0 +1,173 @@
+"""From the first hook to the last: options, start, readiness, reload, end.
+
+The gateway is ready only after its rules are loaded, its ledger writes, the canary has shown that the key reaches the wire
+and nothing else, and its doors are open. Until then every connection is closed; if it cannot get there, the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.addonmanager import Loader
+
+from ..errors import ConfigurationError, LedgerError, StartError
+from ..ledger import LedgerWriter, archive_for, open_store
+from ..rules import Watcher, load_snapshot
+from ..secrets import Environment
+from ..settings import Settings, resolve_ledger
+from . import canary, doors, greeting, stream
+from .runtime import Runtime
+from .traffic import Traffic
+from .views import FlowKeeper
+
+logger = logging.getLogger(__name__)
+POLL = 0.5
+"""Seconds between two looks at rules.yaml, `.env` and key files."""
+
+
+class ValetLifecycle:
+    """Starts and ends the gateway."""
+
+    def __init__(self, runtime: Runtime, traffic: Traffic, flows: FlowKeeper, checkout: Path) -> None:
+        self.runtime = runtime
+        self.traffic = traffic
+        self.flows = flows
+        self.checkout = checkout
+        self.probed: Sequence[object] = ()
+        """The addons that the canary drives; set by the assembly, which knows them all."""
+        self._task: asyncio.Task[None] | None = None
+
+    def load(self, loader: Loader) -> None:
+        """Declare our one option."""
+        text = "The routing table (default: rules.yaml in the working directory, else the one beside addons/)."
+        loader.add_option("rules", str, "", text)
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse options that would leak keys, also when they are switched on later."""
+        if updated & ({*doors.FORBIDDEN} | {"validate_inbound_headers"}) and (problem := doors.check_options(ctx.options)):
+            self.runtime.problem = problem
+            raise exceptions.OptionsError(problem)
+        self.runtime.tls_verified = not ctx.options.ssl_insecure
+        if "mode" in updated and self.runtime.ready and not self._expected_modes():
+            raise exceptions.OptionsError("the doors of a running gateway cannot be changed; restart it")
+
+    def running(self) -> None:
+        """Start, in a task of its own: mitmproxy's script watcher dies of an asynchronous `running`."""
+        self._task = asyncio.get_running_loop().create_task(self._start(), name="valetkey start")
+
+    def done(self) -> None:
+        """End: nothing is accepted any more, and the ledger is written out."""
+        self.runtime.ready = False
+        if self._task is not None:
+            self._task.cancel()
+        stream.uninstall()
+        if self.runtime.writer is not None:
+            self.runtime.writer.close(timeout=10.0)
+        if self.runtime.archive is not None:
+            self.runtime.archive.close()
+
+    async def _start(self) -> None:
+        try:
+            await self._prepare()
+        except StartError as error:
+            _give_up(str(error), 1)
+        except LedgerError as error:
+            _give_up(str(error), 1)
+        except ConfigurationError as error:
+            _give_up(str(error), 2)
+        else:
+            await self._watch()
+
+    async def _prepare(self) -> None:
+        problem = self.runtime.problem or doors.check_options(ctx.options)
+        if problem:
+            raise StartError(problem)
+        ctx.options.update(**doors.REQUIRED)
+        self._load_rules()
+        self._open_ledger()
+        self._look_into_streams()
+        stream.install(self.traffic)
+        await canary.prove(self.runtime, self.probed)
+        self._doors = doors.plan(ctx.options, self.runtime.snapshot.rules.gateway)
+        self.runtime.own_ports = _ports(self._doors)
+        await doors.open_doors(ctx.options, ctx.master.addons.get("proxyserver").servers, self._doors)
+        self.runtime.ready = True
+        for line in greeting.lines(self.runtime.snapshot, self._doors):
+            logger.info("%s", line)
+
+    def _load_rules(self) -> None:
+        self.runtime.settings = settings = Settings.find(ctx.options.rules or None, Path.cwd(), self.checkout)
+        self.runtime.environment = Environment.from_process(settings.folder)
+        snapshot = load_snapshot(settings.rules_path, self.runtime.catalog, self.runtime.environment)
+        self.runtime.adopt(snapshot)
+        for notice in snapshot.notices:
+            logger.warning("valetkey: %s", notice)
+
+    def _open_ledger(self) -> None:
+        settings, gateway = self.runtime.settings, self.runtime.snapshot.rules.gateway
+        assert settings is not None
+        uri = resolve_ledger(gateway.ledger, settings.folder)
+        writer = LedgerWriter(lambda: open_store(uri), lambda problem: logger.error("valetkey: %s", problem))
+        writer.set_retention(gateway.retention)
+        try:
+            writer.start()
+        except LedgerError:
+            if gateway.ledger_failure == "closed":
+                raise
+            logger.exception("valetkey: calls go on without a ledger (gateway.ledger_failure: open)")
+        self.runtime.writer = writer
+        if gateway.archive:
+            self.runtime.archive = archive_for(settings.folder / gateway.archive, logger.error)
+
+    def _look_into_streams(self) -> None:
+        """Where people read flows, keep the bodies of streams and bound the flows."""
+        self.flows.view = getattr(ctx.master, "view", None)
+        if self.flows.view is not None or ctx.options.save_stream_file or getattr(ctx.options, "hardump", ""):
+            ctx.options.update(store_streamed_bodies=True)
+
+    async def _watch(self) -> None:
+        """Load changed rules; a bad file keeps the old ones in force."""
+        watcher = Watcher(self.runtime.snapshot.files)
+        while True:
+            await asyncio.sleep(POLL)
+            if watcher.changed():
+                self._reload()
+                watcher = Watcher(self.runtime.snapshot.files)
+
+    def _reload(self) -> None:
+        old, settings, environment = self.runtime.snapshot, self.runtime.settings, self.runtime.environment
+        assert settings is not None and environment is not None
+        try:
+            environment.refresh()
+            new = load_snapshot(settings.rules_path, self.runtime.catalog, environment, old.revision + 1)
+        except ConfigurationError as error:
+            logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
+            return
+        self.runtime.adopt(new)
+        for notice in new.notices:
+            logger.warning("valetkey: %s", notice)
+        if (old.rules.gateway.proxy, old.rules.gateway.api) != (new.rules.gateway.proxy, new.rules.gateway.api):
+            logger.warning("valetkey: changed doors take effect at the next start")
+        logger.info("valetkey: rules reloaded (revision %d)", new.revision)
+
+    def _expected_modes(self) -> bool:
+        return tuple(ctx.options.mode) == self._doors.modes
+
+
+def _ports(opened: doors.Doors) -> frozenset[int]:
+    """Our own ports, which no call may be sent to; mitmweb's too."""
+    ports = {address.port for address in (opened.proxy, opened.api) if address}
+    web_port = getattr(ctx.options, "web_port", None)
+    return frozenset(ports | ({web_port} if web_port else set()))
+
+
+def _give_up(reason: str, status: int) -> None:
+    """End the process with the reason, before anything was served."""
+    sys.stderr.write(f"valetkey cannot start: {reason}\n")
+    sys.stderr.flush()
+    raise SystemExit(status)

@@ -1,0 +1,126 @@
+"""What the gateway knows about a call while it passes through: one `Passage` per flow, never in the flow itself.
+
+A flow is saved, shown and replayed; so whatever could name a secret or is no primitive lives here, keyed weakly by the flow.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+
+from ..model import Attempt, Call, Caller, Dialect, Door, Key, Outcome, Provider, Refusal, Route, Surface
+from ..policy.paths import Place
+from ..rules import Snapshot
+from .pump import Pump
+
+TargetForm = Literal["origin", "absolute", "authority"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How the request line reached us, before mitmproxy fills in what is missing.
+
+    `form` is the request-target's form (RFC 9112, section 3.2; `authority` for HTTP/2). `tunnelled` tells whether the
+    request came inside a CONNECT tunnel or a fixed destination rather than to the proxy port itself.
+    """
+
+    form: TargetForm
+    authority: str
+    tunnelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WirePlan:
+    """One attempt, ready to be put on the wire except for the credential itself.
+
+    `path` holds the query; `body` is None where the agent's own bytes go out; `decoded` says that `body`
+    lost its content encoding; `identity` asks for an uncompressed answer.
+    """
+
+    provider: Provider
+    surface: Surface
+    key: Key | None
+    model: str | None
+    path: str
+    body: bytes | None = None
+    decoded: bool = False
+    identity: bool = False
+    strip_usage_chunk: bool = False
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Passage:
+    """One call on its way. `mark` is a monotonic time in seconds, `started` Unix time."""
+
+    id: str
+    started: float
+    mark: float
+    door: Door
+    snapshot: Snapshot
+    caller: Caller = field(default_factory=Caller)
+    client: str = ""
+    dialect: Dialect = Dialect.OPENAI
+    provider: str | None = None
+    place: Place | None = None
+    call: Call | None = None
+    route: Route | None = None
+    plan: WirePlan | None = None
+    refusal: Refusal | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pump: Pump | None = None
+    attempt_mark: float = 0.0
+    first_byte: float | None = None
+    first_content: float | None = None
+    request_id: str | None = None
+    request_bytes: int = 0
+    outcome: Outcome | None = None
+    settled: bool = False
+
+    def note(self, word: str) -> None:
+        """Remember a fact for the receipt, once."""
+        if word not in self.notes:
+            self.notes.append(word)
+
+
+def new_id(now: float) -> str:
+    """A call id that sorts by time: 12 hex digits of milliseconds, 16 random ones."""
+    return f"{int(now * 1000):012x}{secrets.token_hex(8)}"
+
+
+class Passages:
+    """The passages of all live flows, and how their requests arrived."""
+
+    def __init__(self) -> None:
+        self._passages: WeakKeyDictionary[http.HTTPFlow, Passage] = WeakKeyDictionary()
+        self._arrivals: WeakKeyDictionary[http.HTTPFlow, Arrival] = WeakKeyDictionary()
+
+    def arrived(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
+        """Keep how the request of `flow` arrived, until it is read."""
+        self._arrivals[flow] = arrival
+
+    def arrival(self, flow: http.HTTPFlow) -> Arrival | None:
+        """How the request arrived; None for a flow that our stream layer never saw (a replay)."""
+        return self._arrivals.pop(flow, None)
+
+    def open(self, flow: http.HTTPFlow, passage: Passage) -> Passage:
+        """Bind `passage` to `flow`."""
+        self._passages[flow] = passage
+        return passage
+
+    def close(self, flow: http.HTTPFlow) -> None:
+        """Forget `flow`: it is no call."""
+        self._passages.pop(flow, None)
+
+    def of(self, flow: http.HTTPFlow) -> Passage | None:
+        """The passage of `flow`, if it is a call."""
+        return self._passages.get(flow)
+
+    def unsettled(self) -> Iterator[tuple[http.HTTPFlow, Passage]]:
+        """Flows whose call has no receipt yet."""
+        yield from [(flow, passage) for flow, passage in self._passages.items() if not passage.settled]

@@ -1,0 +1,192 @@
+"""What goes on the wire: the body is read once, the rules choose, and the result is a `WirePlan` or a `Refusal`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mitmproxy import http
+
+from ..formats import (
+    DecodeError,
+    JsonScanError,
+    RequestFacts,
+    decoder,
+    read_multipart_model,
+    read_request,
+    splice,
+)
+from ..model import Call, Format, Key, Provider, Refusal, Route, Target
+from ..policy import credentials, keys, paths, routing
+from .passage import Passage, WirePlan
+from .runtime import Runtime
+
+_INCLUDE_USAGE = "stream_options.include_usage"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The request body as read: `plain` is decoded, `facts` None where there is no JSON object to read."""
+
+    plain: bytes
+    encoded: bool = False
+    facts: RequestFacts | None = None
+    model: str | None = None
+
+
+def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
+    """Read what routing needs from the body. A body that cannot be read where the model is in it is refused."""
+    assert passage.place is not None
+    body = flow.request.raw_content or b""
+    passage.request_bytes = len(body)
+    if passage.place.endpoint.model != "body" or not body:
+        return Content(body, model=passage.place.path_model)
+    encoding = flow.request.headers.get("content-encoding", "")
+    try:
+        plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
+        return _parse(plain, bool(encoding), flow.request.headers.get("content-type", ""))
+    except (JsonScanError, DecodeError) as error:
+        return Refusal(400, "invalid_body", f"the request body cannot be read: {error}")
+
+
+def _parse(plain: bytes, encoded: bool, content_type: str) -> Content:
+    if content_type.lower().startswith("multipart/"):
+        return Content(plain, encoded, None, read_multipart_model(plain, content_type))
+    facts = read_request(plain)
+    return Content(plain, encoded, facts, facts.model)
+
+
+def _decode(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a content encoding, at most `limit` bytes of it. Raises DecodeError."""
+    reader = decoder(encoding)
+    plain = bytearray()
+    for piece in reader.feed_iter(body):
+        plain += piece
+        if len(plain) > limit:
+            raise DecodeError(f"decoded, it is larger than gateway.max_body ({limit} bytes)")
+    return bytes(plain + reader.end())
+
+
+def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
+    """The call, as the rules see it. On the base-URL door a `provider/` prefix of the model chooses the provider."""
+    assert passage.place is not None and passage.provider is not None
+    endpoint = passage.place.endpoint
+    provider, model = passage.provider, content.model
+    if model and passage.door == "api":
+        split = paths.split_model_prefix(model, provider, passage.snapshot.rules.providers)
+        provider, model = split or (provider, model)
+    path, _, query = flow.request.path.partition("?")
+    streamed = "stream" in endpoint.name if endpoint.stream == "path" else bool(content.facts and content.facts.stream)
+    return Call(
+        id=passage.id,
+        time=passage.started,
+        caller=passage.caller,
+        door=passage.door,
+        method=flow.request.method,
+        scheme=flow.request.scheme,
+        host=flow.request.host,
+        port=flow.request.port,
+        path=path,
+        query=query,
+        provider=provider,
+        surface=passage.place.surface.name,
+        endpoint=endpoint.name,
+        format=endpoint.format,
+        model=model,
+        requested_model=content.model,
+        streamed=streamed,
+        headers=_plain_headers(flow.request.headers),
+        client=passage.client,
+        path_model=passage.place.path_model,
+    )
+
+
+def _plain_headers(headers: http.Headers) -> Mapping[str, str]:
+    fields = credentials.strip(headers.fields, upgrade=False)
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+
+
+def plan(runtime: Runtime, passage: Passage, call: Call, route: Route, content: Content, query: str) -> WirePlan | Refusal:
+    """The first target of the route that has a usable key and knows the endpoint."""
+    refusal: Refusal | None = None
+    for target in route.targets:
+        chosen = _aim(runtime, passage, target, call)
+        if isinstance(chosen, Refusal):
+            refusal = refusal or chosen
+            continue
+        return _equip(chosen, passage, call, route, content, query)
+    return refusal or Refusal(503, "no_target", f"route {route.name} has no target")
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    provider: Provider
+    key: Key | None
+    mapped: paths.Mapped
+    model: str | None
+
+
+def _aim(runtime: Runtime, passage: Passage, target: Target, call: Call) -> _Aim | Refusal:
+    provider = passage.snapshot.rules.providers[target.provider]
+    model = target.model or call.model
+    assert passage.place is not None
+    mapped = paths.wire_path(provider, passage.place, model)
+    if mapped is None:
+        text = f"{provider.name} has no endpoint for {call.format} as {call.endpoint}; route it to a provider that speaks it"
+        return Refusal(400, "format_not_spoken", text)
+    pool = passage.snapshot.keys.get(provider.name, ())
+    key = keys.choose(pool, runtime.turn(provider.name)) if provider.keys_needed else None
+    if provider.keys_needed and key is None:
+        return _no_key(provider)
+    return _Aim(provider, key, mapped, model)
+
+
+def _no_key(provider: Provider) -> Refusal:
+    names = provider.facts.env
+    hint = f"set {names[0]} for the gateway" if names else f"name one under providers.{provider.name}.keys"
+    return Refusal(503, "no_key", f"there is no usable key for {provider.name}; {hint} (valetkey check tells more)")
+
+
+def _equip(aim: _Aim, passage: Passage, call: Call, route: Route, content: Content, query: str) -> WirePlan:
+    edits = _edits(aim, call, route, content)
+    body = None
+    if edits.set or edits.remove:
+        body = splice(content.plain, set=edits.set, remove=edits.remove)
+    return WirePlan(
+        provider=aim.provider,
+        surface=aim.mapped.surface,
+        key=aim.key,
+        model=aim.model,
+        path=aim.mapped.path + (f"?{query}" if query else ""),
+        body=body,
+        decoded=body is not None and content.encoded,
+        identity=edits.added_usage,
+        strip_usage_chunk=edits.added_usage,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Edits:
+    set: Mapping[str, object]
+    remove: tuple[str, ...]
+    added_usage: bool
+
+
+def _edits(aim: _Aim, call: Call, route: Route, content: Content) -> _Edits:
+    """The few places of the body that change; nothing changes where there is no JSON object."""
+    facts = content.facts
+    if facts is None:
+        return _Edits({}, (), False)
+    changes = dict(route.set_body)
+    if aim.model and aim.model != facts.model:
+        changes["model"] = aim.model
+    wants_usage = call.format is Format.OPENAI_CHAT and call.streamed and aim.provider.facts.include_usage
+    added_usage = wants_usage and not facts.include_usage
+    if added_usage:
+        changes[_INCLUDE_USAGE] = True
+    return _Edits(changes, route.remove_body, added_usage)
+
+
+def decide(call: Call, passage: Passage) -> Route | Refusal:
+    """Ask the rules."""
+    return routing.route(call, passage.snapshot.rules)

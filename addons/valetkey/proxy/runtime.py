@@ -1,0 +1,74 @@
+"""What the addons of one gateway share: the rules of the moment, the ledger, the passages, and whether it is ready."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mitmproxy import http
+
+from ..ledger import Archive, LedgerWriter
+from ..model import ProviderFacts
+from ..policy.paths import HostTable
+from ..rules import Snapshot
+from ..secrets import Environment
+from ..settings import Settings
+from .passage import Passages
+
+
+@dataclass
+class Runtime:
+    """The shared state. `snapshot` is replaced as a whole on reload; a call keeps the one it began with."""
+
+    catalog: Mapping[str, ProviderFacts]
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    ready: bool = False
+    problem: str | None = None
+    passages: Passages = field(default_factory=Passages)
+    settings: Settings | None = None
+    environment: Environment | None = None
+    writer: LedgerWriter | None = None
+    archive: Archive | None = None
+    own_ports: frozenset[int] = frozenset()
+    tls_verified: bool = True
+    """False while mitmproxy's `ssl_insecure` is on: then no credential goes out."""
+    settle: Callable[[http.HTTPFlow], None] = lambda flow: None
+    """Writes a call's receipt; set by the assembly, used by the guard when a last hook broke."""
+
+    def __post_init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._hosts: HostTable | None = None
+        self._turns: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The rules in force. Raises RuntimeError before the first ones are loaded (the guard then refuses)."""
+        if self._snapshot is None:
+            raise RuntimeError("no rules are loaded yet")
+        return self._snapshot
+
+    @property
+    def hosts(self) -> HostTable:
+        """Which destination belongs to which provider."""
+        if self._hosts is None:
+            raise RuntimeError("no rules are loaded yet")
+        return self._hosts
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Put new rules in force for calls that begin from now on."""
+        self._hosts = HostTable(snapshot.rules.providers)
+        self._snapshot = snapshot
+
+    def turn(self, pool: str) -> int:
+        """A number that rises by one per call of a pool; rotation is computed from it."""
+        return next(self._turns[pool])
+
+    @property
+    def ledger_blocks(self) -> bool:
+        """Whether calls must stop because receipts cannot be kept (`ledger_failure: closed`)."""
+        closed = self.snapshot.rules.gateway.ledger_failure == "closed"
+        return closed and self.writer is not None and not self.writer.healthy

@@ -1,0 +1,262 @@
+"""The stream layer: mitmproxy's `HttpStream`, except for what leaves it towards the provider.
+
+`flow.request` stays what the agent sent. Each command of the parent class passes through `_leaving`; the ones that carry the
+request to the server are replaced by copies made from the passage's plan (`wire.py`), which alone hold the credential.
+`make_stream` of mitmproxy's `HttpLayer` looks the class up by its module name for every flow, so `install` replaces that name
+and `uninstall` puts it back.
+
+An exception inside a layer would hang the agent without any hook being run; so every step is guarded here as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, ClassVar
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    GetHttpConnection,
+    HttpRequestHeadersHook,
+    HttpResponseHeadersHook,
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+
+from ..errors import StartError, WireError
+from ..model import Outcome, Refusal
+from . import refusals, wire
+from .guard import DEFECT
+from .passage import Arrival, Passage, TargetForm
+from .traffic import Traffic
+
+logger = logging.getLogger(__name__)
+
+_ORIGINAL = HttpStream
+_USED = (
+    "state_wait_for_request_headers", "start_request_stream", "make_server_connection", "handle_protocol_error",
+    "check_body_size", "check_killed", "send_response", "flow_done", "passthrough", "start_response_stream",
+    "state_stream_response_body",
+)  # fmt: skip
+
+
+def install(traffic: Traffic) -> None:
+    """Make every HTTP stream from now on one of ours. Raises StartError when this mitmproxy's internals differ."""
+    missing = [name for name in _USED if not hasattr(_ORIGINAL, name)]
+    if missing:
+        raise StartError(f"this mitmproxy has no HttpStream.{missing[0]}; install a version >=12.2.2,<14")
+    http_layers.HttpStream = type("BoundStream", (ValetStream,), {"traffic": traffic})  # type: ignore[misc]
+
+
+def uninstall() -> None:
+    """Give mitmproxy its own class back."""
+    http_layers.HttpStream = _ORIGINAL  # type: ignore[misc]
+
+
+class ValetStream(HttpStream):
+    """One request and its answer."""
+
+    traffic: ClassVar[Traffic]
+    _arrival: Arrival | None = None
+    _answering = False
+    """Whether response headers have gone to the agent."""
+    _asked = False
+    """Whether request headers have gone to the provider."""
+
+    # The guard around every step.
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from self._guard(super()._handle_event(event))
+
+    def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Events after a CONNECT or a 101, guarded like all others."""
+        yield from self._guard(super().passthrough(event))
+
+    def _guard(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        reply: Any = None
+        while True:
+            try:
+                command = steps.send(reply)
+                command = self._leaving(command)
+            except StopIteration:
+                return
+            except WireError as error:
+                yield from self._end_on(Refusal(error.status, error.reason, str(error)), Outcome.REFUSED)
+                return
+            except Exception:
+                logger.exception("valetkey: defect in the stream layer; the call is refused")
+                yield from self._end_on(DEFECT, Outcome.GATEWAY)
+                return
+            reply = yield command
+
+    def _end_on(self, refusal: Refusal, outcome: Outcome) -> layer.CommandGenerator[None]:
+        """End the call here and now: no hook is trusted to run any more."""
+        flow: http.HTTPFlow | None = getattr(self, "flow", None)
+        passage = self.traffic.passage(flow)
+        if self._asked and self.context.server.connected:
+            yield SendHttp(RequestProtocolError(self.stream_id, refusal.reason, ErrorCode.CANCEL), self.context.server)
+        if not self._answering:
+            answer = refusals.response(refusal, passage.dialect) if passage else refusals.plain(refusal)
+            if flow is not None:
+                flow.response = answer
+            yield SendHttp(ResponseHeaders(self.stream_id, answer, end_stream=False), self.context.client)
+            yield SendHttp(ResponseData(self.stream_id, answer.raw_content or b""), self.context.client)
+        if not self._answering and self.client_state == self.state_done:
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        else:
+            error = ResponseProtocolError(self.stream_id, refusal.reason, ErrorCode.GENERIC_SERVER_ERROR)
+            yield SendHttp(error, self.context.client)
+        self.client_state = self.server_state = self.state_errored
+        if flow is not None:
+            flow.live = False
+            self.traffic.ended(flow, refusal, outcome)
+        yield http_layers.DropStream(self.stream_id)
+
+    # What leaves this layer.
+
+    def _leaving(self, command: commands.Command) -> commands.Command:
+        if isinstance(command, HttpRequestHeadersHook) and self._arrival is not None:
+            self.traffic.runtime.passages.arrived(self.flow, self._arrival)
+        if not isinstance(command, SendHttp):
+            return command
+        if command.connection is self.context.client:
+            self._answering = self._answering or isinstance(command.event, ResponseHeaders)
+            return command
+        return self._to_server(command)
+
+    def _to_server(self, command: SendHttp) -> commands.Command:
+        event = command.event
+        passage = self.traffic.passage(self.flow)
+        if isinstance(event, RequestHeaders):
+            assert isinstance(command.connection, connection.Server)
+            request = self.traffic.wire_request(self.flow, passage, command.connection)
+            self._asked = True
+            return SendHttp(RequestHeaders(event.stream_id, request, event.end_stream), command.connection)
+        if isinstance(event, RequestData) and not self.flow.request.stream and self.flow.websocket is None:
+            return SendHttp(RequestData(event.stream_id, wire.body(event.data, passage)), command.connection)
+        return command
+
+    # The request.
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        """Remember the request target as it came; mitmproxy fills in host and authority right after."""
+        self._arrival = Arrival(_form(event.request), event.request.authority, self.mode is http_layers.HTTPMode.transparent)
+        yield from super().state_wait_for_request_headers(event)
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Never hold more than `max_body`: stream it where host and path suffice to route, else 413."""
+        passage = self.traffic.passage(self.flow)
+        buffer = self.request_body_buf if request else self.response_body_buf
+        if passage is None or len(buffer) <= passage.snapshot.rules.gateway.max_body:
+            return False
+        held = bytes(buffer)
+        buffer.clear()
+        if not request:
+            yield from self._stream_answer(held)
+        elif self.flow.response is not None:
+            pass  # refused already: what still comes is dropped
+        elif self.traffic.stream_request(self.flow):
+            self.flow.request.stream = True
+            yield from self.start_request_stream()
+            yield from self.client_state(RequestData(self.stream_id, held))
+        else:
+            assert self.flow.response is not None
+            yield from self._answer(self.flow.response)
+        return True
+
+    def start_request_stream(self) -> layer.CommandGenerator[None]:
+        """As the parent does, but an answer that is already known is given at once, and the rest of the body dropped."""
+        if self.flow.response is not None:
+            self.server_state = self.state_wait_for_response_headers
+            yield from self._answer(self.flow.response)
+            return
+        yield from super().start_request_stream()
+        if self._answering and self.client_state == self.state_errored:
+            self.client_state = self.state_drain
+
+    def state_drain(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """The answer is given; read what the agent still sends, so that it can read ours."""
+        if isinstance(event, RequestEndOfMessage):
+            self.client_state = self.state_done
+            yield from self.flow_done()
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """Connect to where the plan goes, which need not be where the agent thinks it calls."""
+        passage = self.traffic.passage(self.flow)
+        if passage is None or passage.plan is None:
+            if passage is not None:
+                raise RuntimeError("a call without a plan must not reach an upstream")
+            return (yield from super().make_server_connection())
+        self.traffic.attempt_begins(passage)
+        upstream = passage.plan.provider.upstream
+        via = None if passage.plan.provider.named_on_loopback else self.flow.server_conn.via
+        reply = yield GetHttpConnection((upstream.host, upstream.port), upstream.scheme == "https", via)
+        server, error = reply
+        if error:
+            self._forget_failed_connections()
+            yield from self._upstream_failed(passage, error)
+            return False
+        self.context.server = self.flow.server_conn = server
+        return not (yield from self.check_killed(True))
+
+    def _forget_failed_connections(self) -> None:
+        """mitmproxy keeps a failed connection as an answer for all later calls of this client; a host may come back."""
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        assert isinstance(parent, http_layers.HttpLayer)
+        for known in parent.connections:
+            if isinstance(known, connection.Server) and known.error and not known.connected:
+                known.error = None
+
+    # The answer.
+
+    def _stream_answer(self, held: bytes) -> layer.CommandGenerator[None]:
+        assert self.flow.response is not None
+        self.flow.response.stream = self.traffic.pump(self.flow)
+        yield from self.start_response_stream()
+        yield from self.server_state(ResponseData(self.stream_id, held))
+
+    def handle_protocol_error(
+        self, event: RequestProtocolError | ResponseProtocolError
+    ) -> layer.CommandGenerator[None]:
+        """While nothing has reached the agent, a broken upstream is a 502 in the agent's format, not a closed connection."""
+        passage = self.traffic.passage(self.flow) if hasattr(self, "flow") else None
+        waiting = self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)
+        if isinstance(event, ResponseProtocolError) and passage is not None and waiting and self._agent_waits():
+            self.response_body_buf.clear()
+            yield from self._upstream_failed(passage, event.message)
+        else:
+            yield from super().handle_protocol_error(event)
+
+    def _agent_waits(self) -> bool:
+        return not self._answering and self.client_state != self.state_errored
+
+    def _upstream_failed(self, passage: Passage, error: str) -> layer.CommandGenerator[None]:
+        refusal = self.traffic.upstream_failed(passage, error)
+        yield from self._answer(refusals.response(refusal, passage.dialect))
+
+    def _answer(self, answer: http.Response) -> layer.CommandGenerator[None]:
+        """Give an answer of our own, with the hooks that an answer has."""
+        self.flow.response = answer
+        answer.timestamp_start = time.time()
+        if self.client_state != self.state_done:
+            self.client_state = self.state_drain
+        yield HttpResponseHeadersHook(self.flow)
+        if not (yield from self.check_killed(True)):
+            yield from self.send_response()
+
+
+def _form(request: http.Request) -> TargetForm:
+    if request.method == "CONNECT" or request.is_http2 or request.is_http3:
+        return "authority"
+    return "absolute" if request.authority else "origin"

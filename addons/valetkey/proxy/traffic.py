@@ -1,0 +1,62 @@
+"""What the stream layer asks of the gateway: small questions with answers, no protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mitmproxy import connection, http
+
+from ..model import Attempt, Outcome, Refusal
+from . import wire
+from .passage import Passage
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from .pump import Pump
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The stream layer's view of the gateway. `pump` opens one for an answer; `stream_request` decides without a body."""
+
+    runtime: Runtime
+    pump: Callable[[http.HTTPFlow], Pump]
+    stream_request: Callable[[http.HTTPFlow], bool]
+    settle: Callable[[http.HTTPFlow], None]
+
+    def passage(self, flow: http.HTTPFlow | None) -> Passage | None:
+        """The call that `flow` is, if it is one."""
+        return self.runtime.passages.of(flow) if flow is not None else None
+
+    def attempt_begins(self, passage: Passage) -> None:
+        """Note the attempt before anything is dialled, so that no ending can lose it."""
+        plan = passage.plan
+        assert plan is not None
+        passage.attempt_mark = self.runtime.monotonic()
+        key = plan.key.id if plan.key else None
+        passage.attempts.append(Attempt(plan.provider.name, plan.model, key, plan.provider.upstream.origin))
+
+    def wire_request(self, flow: http.HTTPFlow, passage: Passage | None, server: connection.Server) -> http.Request:
+        """The copy that goes out, with the credential. Raises WireError when it must not."""
+        if passage is None:
+            return wire.foreign_request(flow, server, self.runtime)
+        return wire.request(flow, passage, server, self.runtime)
+
+    def upstream_failed(self, passage: Passage, error: str) -> Refusal:
+        """The refusal for an upstream that gave no answer."""
+        plan = passage.plan
+        assert plan is not None
+        passage.outcome = Outcome.NETWORK
+        origin = plan.provider.upstream.origin
+        passage.refusal = Refusal(502, "upstream_failed", f"{plan.provider.name} at {origin} gave no answer: {error}")
+        return passage.refusal
+
+    def ended(self, flow: http.HTTPFlow, refusal: Refusal, outcome: Outcome) -> None:
+        """The layer ended the call itself: settle it, since no hook will."""
+        passage = self.passage(flow)
+        if passage is not None:
+            passage.refusal = passage.refusal or refusal
+            passage.outcome = outcome
+            self.settle(flow)

@@ -1,0 +1,50 @@
+"""What people see of a call in mitmweb and the console: a comment, a marker, and metadata of primitives."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from mitmproxy import http
+
+from ..model import Receipt
+from . import calllog
+
+REFUSED, FAILED = ":no_entry:", ":warning:"
+
+
+def decorate(flow: http.HTTPFlow, receipt: Receipt) -> None:
+    """Write the receipt's gist on the flow; nothing here names more than a key's id."""
+    flow.comment = calllog.comment(receipt)
+    if receipt.refused:
+        flow.marked = REFUSED
+    elif receipt.outcome != "ok":
+        flow.marked = FAILED
+    flow.metadata["valetkey_id"] = receipt.id
+    flow.metadata["valetkey_outcome"] = receipt.outcome
+    flow.metadata["valetkey_attempts"] = [
+        f"{attempt.key or attempt.provider} at {attempt.upstream}: {attempt.status or attempt.outcome}"
+        for attempt in receipt.attempts
+    ]
+    if receipt.attempts:
+        flow.metadata["valetkey_upstream"] = receipt.attempts[-1].upstream
+    if receipt.cost_usd is not None:
+        flow.metadata["valetkey_cost_usd"] = receipt.cost_usd
+
+
+class FlowKeeper:
+    """Bounds the flows that mitmweb and the console keep: beyond the limit the oldest settled ones go."""
+
+    def __init__(self) -> None:
+        self.view: Any = None
+        """mitmproxy's view addon; None in mitmdump, which keeps nothing."""
+        self._settled: deque[http.HTTPFlow] = deque()
+
+    def keep(self, flow: http.HTTPFlow, limit: int) -> None:
+        """Remember a settled flow, and let the oldest go."""
+        if self.view is None:
+            return
+        self._settled.append(flow)
+        surplus = len(self._settled) - limit
+        if surplus > 0:
+            self.view.remove([self._settled.popleft() for _ in range(surplus)])

@@ -1,0 +1,108 @@
+"""The wire copy: the one place where a credential meets a request, and only after `policy.egress` agreed.
+
+The copy is made when the request leaves the stream layer, for the connection it leaves on; nothing here is kept.
+"""
+
+from __future__ import annotations
+
+from mitmproxy import connection, http
+
+from ..errors import WireError
+from ..policy import credentials, egress
+from .passage import Passage, WirePlan
+from .runtime import Runtime
+
+
+def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, runtime: Runtime) -> http.Request:
+    """The request as the provider gets it. Raises WireError when the credential may not go out on `server`."""
+    plan = passage.plan
+    if plan is None:
+        raise WireError(502, "no_plan", "the call was not routed")
+    copy = flow.request.copy()
+    _address(copy, plan)
+    _check(copy, plan, server, passage, runtime)
+    secret = passage.snapshot.vault.reveal(plan.key.id) if plan.key else None
+    fields = credentials.strip(copy.headers.fields, upgrade=_is_upgrade(copy))
+    copy.headers = http.Headers(credentials.apply(fields, plan.surface.auth, plan.key, secret))
+    _fit(copy, plan)
+    return copy
+
+
+def body(data: bytes, passage: Passage | None) -> bytes:
+    """The body that goes out: the agent's own bytes, unless a rule made others."""
+    if passage is None or passage.plan is None or passage.plan.body is None:
+        return data
+    return passage.plan.body
+
+
+def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Runtime) -> http.Request:
+    """A plain request to a host that is no provider: nothing is added, the proxy's own credential is taken off."""
+    address = server.peername[0] if server.peername else ""
+    if not server.via:
+        gateway = runtime.snapshot.rules.gateway
+        reason = egress.address_refusal(
+            address, flow.request.port, gateway.egress_allow, flow.request.host, runtime.own_ports
+        )
+        if reason:
+            raise WireError(403, "egress", reason)
+    copy = flow.request.copy()
+    for name in ("proxy-authorization", "proxy-connection"):
+        copy.headers.pop(name, None)
+    return copy
+
+
+def _address(copy: http.Request, plan: WirePlan) -> None:
+    """Point the copy at the plan's upstream, in whichever place its HTTP version names the host."""
+    upstream = plan.provider.upstream
+    authority = upstream.origin.split("://", 1)[1]
+    copy.data.scheme = upstream.scheme.encode()
+    copy.data.host, copy.data.port = upstream.host, upstream.port
+    copy.data.path = plan.path.encode()
+    if copy.is_http2 or copy.is_http3:
+        copy.data.authority = authority.encode()
+        copy.headers.pop("host", None)
+    else:
+        copy.data.authority = b""
+        copy.headers["host"] = authority
+
+
+def _check(copy: http.Request, plan: WirePlan, server: connection.Server, passage: Passage, runtime: Runtime) -> None:
+    upstream = plan.provider.upstream
+    facts = egress.Wire(
+        key_provider=passage.snapshot.vault.binding(plan.key.id) if plan.key else None,
+        provider=plan.provider.name,
+        upstream=upstream,
+        named_on_loopback=plan.provider.named_on_loopback,
+        dialled_host=server.address[0] if server.address else "",
+        dialled_port=server.address[1] if server.address else 0,
+        tls=bool(server.tls and server.tls_established),
+        tls_verified=runtime.tls_verified,
+        sni=server.sni,
+        scheme=copy.scheme,
+        authority=copy.authority or copy.headers.get("host", ""),
+        host_headers=tuple(copy.headers.get_all("host")),
+        method=copy.method,
+        path=copy.path,
+        surface=plan.surface,
+        peer_ip=server.peername[0] if server.peername else "",
+        via=bool(server.via),
+        allow=passage.snapshot.rules.gateway.egress_allow,
+        own_ports=runtime.own_ports,
+    )
+    reason = egress.may_carry(facts)
+    if reason:
+        raise WireError(502, "credential_withheld", reason)
+
+
+def _is_upgrade(copy: http.Request) -> bool:
+    return "upgrade" in copy.headers.get("connection", "").lower() and "upgrade" in copy.headers
+
+
+def _fit(copy: http.Request, plan: WirePlan) -> None:
+    """Make the framing headers fit a changed body."""
+    if plan.body is not None and "content-length" in copy.headers:
+        copy.headers["content-length"] = str(len(plan.body))
+    if plan.decoded:
+        copy.headers.pop("content-encoding", None)
+    if plan.identity:
+        copy.headers["accept-encoding"] = "identity"

@@ -1,0 +1,155 @@
+"""Dummy key in, real key out: through the real process, under the providers' own names."""
+
+from __future__ import annotations
+
+import hashlib
+
+import httpx
+import pytest
+from support.processes import REAL_KEYS, Gateway
+
+pytestmark = pytest.mark.e2e
+
+CHAT = "https://api.openai.com/v1/chat/completions"
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello there"}]}
+BEARER = {"authorization": "Bearer sk-dummy"}
+
+
+def last(lab, path):
+    return next(seen for seen in reversed(lab.simulator.seen) if seen.path.startswith(path))
+
+
+def receipt_of(gateway: Gateway, answer: httpx.Response):
+    call = answer.headers["x-valetkey-id"]
+    from support.processes import wait_for
+
+    return wait_for(lambda: next((r for r in gateway.receipts() if r["id"] == call), None), f"receipt {call}")
+
+
+def header(seen, name):
+    return [value for key, value in seen.headers if key.lower() == name]
+
+
+def test_the_provider_sees_a_real_key(lab, shared):
+    with shared.client() as client:
+        assert client.post(CHAT, json=BODY, headers=BEARER).status_code == 200
+    assert header(last(lab, "/v1/chat"), "authorization")[0].removeprefix("Bearer ") in REAL_KEYS.values()
+
+
+def test_the_keys_of_a_pool_take_turns(lab, shared):
+    with shared.client() as client:
+        keys = {client.post(CHAT, json=BODY, headers=BEARER).headers["x-valetkey-key"] for _ in range(4)}
+    assert keys == {"openai/1", "openai/2"}
+
+
+def test_every_other_credential_carrier_is_stripped(lab, shared):
+    stray = {"x-api-key": "sk-dummy", "api-key": "sk-dummy", "x-goog-api-key": "dummy", "cookie": "session=1"}
+    organization = {"openai-organization": "org-evil", "openai-project": "proj-evil"}
+    with shared.client() as client:
+        client.post(CHAT + "?key=sk-dummy", json=BODY, headers=BEARER | stray | organization)
+    seen = last(lab, "/v1/chat")
+    names = {name.lower() for name, _ in seen.headers}
+    assert not names & {*stray, *organization} and "key=" not in seen.path
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_both_protocols_carry_the_swap(lab, shared, http2):
+    with shared.client(http2=http2, http1=not http2) as client:
+        answer = client.post(CHAT, json=BODY, headers=BEARER)
+    assert (answer.http_version, last(lab, "/v1/chat").protocol) == (("HTTP/2", "h2") if http2 else ("HTTP/1.1", "http/1.1"))
+
+
+def test_request_bytes_are_untouched(lab, shared):
+    body = b'{ "model" : "gpt-4o",\n"messages":[{"role":"user","content":"\\u00e9\xc3\xa9"}] , "x":1.0}'
+    with shared.client() as client:
+        client.post(CHAT, content=body, headers=BEARER | {"content-type": "application/json"})
+    assert hashlib.sha256(last(lab, "/v1/chat").body).digest() == hashlib.sha256(body).digest()
+
+
+def test_other_headers_are_untouched(lab, shared):
+    with shared.client() as client:
+        client.post(CHAT, json=BODY, headers=BEARER | {"OpenAI-Beta": "assistants=v2", "X-Custom": "é".encode()})
+    seen = last(lab, "/v1/chat")
+    assert ("OpenAI-Beta", "assistants=v2") in seen.headers
+
+
+def test_a_stream_arrives_whole(lab, shared):
+    with shared.client() as client, client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER) as answer:
+        text = "".join(answer.iter_text())
+    assert text.rstrip().endswith("data: [DONE]")
+
+
+def test_the_usage_chunk_that_was_asked_for_us_is_taken_out_again(lab, shared):
+    with shared.client() as client, client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER) as answer:
+        text = "".join(answer.iter_text())
+    assert b"include_usage" in last(lab, "/v1/chat").body and '"choices":[]' not in text.replace(" ", "")
+
+
+def test_a_stream_has_a_receipt_with_usage_and_cost(lab, shared):
+    with shared.client() as client, client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER) as answer:
+        answer.read()
+    receipt = receipt_of(shared, answer)
+    assert receipt["usage_source"] == "reported" and float(receipt["cost_usd"]) > 0 and receipt["streamed"]
+
+
+def test_the_receipt_says_who_what_and_which_key(lab, shared):
+    with shared.client() as client:
+        answer = client.post(CHAT, json=BODY, headers={"authorization": "Bearer sk-dummy-alice.blue"})
+    receipt = receipt_of(shared, answer)
+    wanted = ("alice", "blue", "openai", "gpt-4o", "openai_chat", "ok", 200)
+    assert tuple(receipt[n] for n in ("agent", "project", "provider", "requested_model", "format", "outcome", "status")) == wanted
+
+
+def test_the_base_url_door_chooses_the_provider_by_prefix(lab, shared):
+    body = BODY | {"model": "openrouter/anthropic/claude-sonnet-4-5"}
+    answer = httpx.post(f"{shared.api}/v1/chat/completions", json=body, headers=BEARER, trust_env=False)
+    seen = last(lab, "/api/v1/chat")
+    assert (answer.status_code, seen.host, b'"anthropic/claude-sonnet-4-5"' in seen.body) == (200, "openrouter.ai", True)
+
+
+def test_the_base_url_door_refuses_a_foreign_host(shared):
+    answer = httpx.post(f"{shared.api}/v1/chat/completions", json=BODY, headers=BEARER | {"host": "evil.test"}, trust_env=False)
+    assert answer.status_code in (403, 421)
+
+
+def test_the_base_url_door_refuses_a_foreign_origin(shared):
+    headers = BEARER | {"origin": "https://evil.test"}
+    assert httpx.post(f"{shared.api}/v1/chat/completions", json=BODY, headers=headers, trust_env=False).status_code == 403
+
+
+def test_anthropic_gets_its_own_header(lab, shared):
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
+    with shared.client() as client:
+        client.post("https://api.anthropic.com/v1/messages", json=body, headers={"x-api-key": "sk-ant-dummy"})
+    assert header(last(lab, "/v1/messages"), "x-api-key") == [REAL_KEYS["ANTHROPIC_API_KEY"]]
+
+
+def test_gemini_key_in_the_query_is_replaced_by_the_header(lab, shared):
+    url = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent?key=dummy"
+    with shared.client() as client:
+        answer = client.post(url, json={"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})
+    seen = last(lab, "/v1beta/models")
+    assert (answer.status_code, header(seen, "x-goog-api-key"), "key=" in seen.path) == (200, [REAL_KEYS["GEMINI_API_KEY"]], False)
+
+
+def test_no_key_names_the_variable_to_set(lab, shared):
+    with shared.client() as client:
+        answer = client.post("https://api.mistral.ai/v1/chat/completions", json=BODY | {"model": "mistral-small"}, headers=BEARER)
+    assert answer.status_code == 503 and "MISTRAL_API_KEY" in answer.json()["error"]["message"]
+
+
+def test_no_credential_is_refused(lab, shared):
+    with shared.client() as client:
+        assert client.post(CHAT, json=BODY).status_code == 401
+
+
+def test_a_closed_endpoint_is_refused_with_the_way_to_open_it(lab, shared):
+    with shared.client() as client:
+        answer = client.get("https://api.openai.com/v1/files", headers=BEARER)
+    assert answer.status_code == 403 and "open" in answer.json()["error"]["message"]
+
+
+def test_tunnels_to_other_hosts_are_not_decrypted(lab, shared):
+    """A host that is no provider keeps its own certificate; ours would fail its check here."""
+    with pytest.raises(httpx.ProxyError), shared.client() as client:
+        client.get("https://127.0.0.1:1/")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from mitmproxy.test import taddons
+from valetkey.errors import StartError
+from valetkey.model import Address, GatewayRules
+from valetkey.proxy import doors
+
+
+@pytest.fixture
+def options():
+    with taddons.context() as context:
+        from mitmproxy.addons.proxyserver import Proxyserver
+
+        context.master.addons.add(Proxyserver())
+        yield context.options
+
+
+def test_the_rules_say_where_to_listen(options):
+    assert doors.plan(options, GatewayRules()).modes == (
+        "regular@127.0.0.1:8080",
+        "reverse:http://valetkey.invalid@127.0.0.1:8045",
+    )
+
+
+def test_the_users_port_wins(options):
+    options.update(listen_port=9000)
+    assert doors.plan(options, GatewayRules()).proxy == Address("127.0.0.1", 9000)
+
+
+def test_the_users_modes_win(options):
+    options.update(mode=["regular@127.0.0.1:9001"])
+    assert doors.plan(options, GatewayRules()) == doors.Doors(("regular@127.0.0.1:9001",), Address("127.0.0.1", 9001), None)
+
+
+def test_a_mode_without_address_listens_on_loopback(options):
+    options.update(mode=["upstream:http://proxy.test:3128"])
+    assert doors.plan(options, GatewayRules()).modes == ("upstream:http://proxy.test:3128@127.0.0.1:8080",)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.test"])
+def test_wider_than_loopback_is_refused_with_the_reason(options, host):
+    options.update(listen_host=host)
+    with pytest.raises(StartError, match="not authenticated"):
+        doors.plan(options, GatewayRules())
+
+
+@pytest.mark.parametrize("name", ["ssl_insecure"])
+def test_an_option_that_leaks_is_named(options, name):
+    from mitmproxy.addons.tlsconfig import TlsConfig
+
+    options.add_option(name, bool, True, "") if name not in options else options.update(**{name: True})
+    assert TlsConfig and name in (doors.check_options(options) or "")
+
+
+def test_proxy_debug_is_refused(options):
+    options.update(proxy_debug=True)
+    assert "real keys" in (doors.check_options(options) or "")
+
+
+def test_validation_of_inbound_headers_must_stay_on(options):
+    options.update(validate_inbound_headers=False)
+    assert "smuggling" in (doors.check_options(options) or "")
+
+
+def test_the_defaults_are_fine(options):
+    assert doors.check_options(options) is None

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from valetkey.formats import UsageChunkFilter, UsageTap
+from valetkey.model import Format
+from valetkey.proxy.pump import Pump
+
+SSE = (
+    b'data: {"choices":[{"delta":{"content":"hi"}}],"usage":null}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+def tap():
+    return UsageTap(Format.OPENAI_CHAT, "text/event-stream", None)
+
+
+def pump(with_tap=True, with_filter=False):
+    return Pump(tap() if with_tap else None, UsageChunkFilter() if with_filter else None, lambda: 7.0)
+
+
+class Broken:
+    def feed(self, data):
+        raise RuntimeError("defect")
+
+    def end(self):
+        return b"held"
+
+
+@given(st.lists(st.binary(min_size=1)))
+def test_without_a_filter_every_byte_passes_at_once(chunks):
+    one = pump()
+    assert all(one(chunk) == chunk for chunk in chunks)
+
+
+def test_the_end_is_noted():
+    one = pump()
+    one(SSE)
+    one(b"")
+    assert one.ended
+
+
+def test_usage_is_read_on_the_side():
+    one = pump()
+    one(SSE)
+    one(b"")
+    assert one.tap.document["usage"]["total_tokens"] == 4
+
+
+def test_the_first_content_is_timed():
+    one = pump()
+    one(SSE)
+    assert one.first_content == 7.0
+
+
+def test_the_filter_takes_the_usage_chunk_out():
+    one = pump(with_filter=True)
+    assert b"total_tokens" not in one(SSE) + one(b"")
+
+
+def test_a_broken_tap_lets_the_bytes_pass(caplog):
+    one = pump()
+    one.tap = Broken()
+    assert [one(b"a"), one(b"b"), one(b"")] == [b"a", b"b", b""]
+
+
+def test_a_broken_filter_gives_back_what_it_held(caplog):
+    one = pump(with_tap=False)
+    one._transducer = Broken()
+    assert one(b"more") == b"heldmore"
+
+
+@pytest.mark.parametrize("part", ["tap", "_transducer"])
+def test_a_defect_is_remembered(caplog, part):
+    one = pump()
+    setattr(one, part, Broken())
+    one(b"x")
+    assert one.broken

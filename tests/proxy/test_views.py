@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from mitmproxy.test import tflow
+from support.proxy_receipts import receipt
+from valetkey.model import Attempt
+from valetkey.proxy import views
+
+
+class View:
+    def __init__(self):
+        self.removed = []
+
+    def remove(self, flows):
+        self.removed += flows
+
+
+def test_a_flow_gets_a_comment():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt())
+    assert flow.comment.startswith("gpt-4o · alice")
+
+
+def test_a_refused_call_is_marked():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt(refused="no_key", outcome="refused"))
+    assert flow.marked == views.REFUSED
+
+
+def test_a_failed_call_is_marked():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt(outcome="server"))
+    assert flow.marked == views.FAILED
+
+
+def test_a_good_call_is_not_marked():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt())
+    assert flow.marked == ""
+
+
+def test_metadata_says_where_the_call_really_went():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt(attempts=(Attempt("lab", "m", "lab/1", "http://127.0.0.1:8000", 200),)))
+    assert flow.metadata["valetkey_upstream"] == "http://127.0.0.1:8000"
+
+
+def test_metadata_is_primitive_so_that_flows_can_be_saved():
+    flow = tflow.tflow()
+    views.decorate(flow, receipt(attempts=(Attempt("lab", "m", "lab/1", "http://127.0.0.1:8000", 200),)))
+    assert all(isinstance(value, str | list) for value in flow.metadata.values())
+
+
+def test_the_oldest_flows_go_first():
+    keeper, flows = views.FlowKeeper(), [tflow.tflow() for _ in range(4)]
+    keeper.view = View()
+    for flow in flows:
+        keeper.keep(flow, 3)
+    assert keeper.view.removed == flows[:1]
+
+
+def test_nothing_is_kept_without_a_view():
+    keeper = views.FlowKeeper()
+    keeper.keep(tflow.tflow(), 0)
+    assert not keeper._settled

@@ -1,0 +1,24 @@
+"""Where `sabotage.py` can make the gateway raise."""
+
+OUTSIDE_A_CALL = (
+    "tunnels:Tunnels.remember",
+    "tunnels:ValetTunnels._provider",
+    "stream:ValetStream.state_wait_for_request_headers",
+)
+IN_A_CALL = (
+    "admission:by_address",
+    "admission:identify",
+    "planning:read",
+    "planning:plan",
+    "answers:_mark",
+    "answers:_streams",
+    "settlement:_classify",
+    "settlement:Settlement._meter",
+    "wire:request",
+    "wire:body",
+    "traffic:Traffic.attempt_begins",
+    "stream:ValetStream._to_server",
+    "stream:ValetStream.make_server_connection",
+    "pump:Pump._step",
+)
+TARGETS = (*OUTSIDE_A_CALL, *IN_A_CALL)
