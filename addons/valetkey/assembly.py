@@ -17,7 +17,11 @@ from .proxy.views import FlowKeeper
 
 def assemble(checkout: Path | None = None) -> list[object]:
     """The addons, in order. `checkout` is the folder whose rules.yaml is used when the working directory has none."""
-    runtime = Runtime(load_catalog())
+    return assemble_on(Runtime(load_catalog()), checkout)
+
+
+def assemble_on(runtime: Runtime, checkout: Path | None = None) -> list[object]:
+    """The addons around a runtime that exists already."""
     flows = FlowKeeper()
     tunnels = Tunnels()
     settlement = Settlement(runtime, flows)

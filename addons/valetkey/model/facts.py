@@ -110,3 +110,5 @@ class ProviderFacts:
     keys: bool = True
     min_key_length: int = 16
     sources: tuple[str, ...] = ()
+    default_for: tuple[Dialect, ...] = ()
+    """The dialects whose paths lead here on the base-URL door, when nothing else names a provider."""

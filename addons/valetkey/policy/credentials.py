@@ -13,6 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote_plus
 
@@ -30,22 +31,27 @@ PROXY_AUTHORIZATION = "proxy-authorization"
 SUBPROTOCOL = "sec-websocket-protocol"
 
 _CARRIERS = frozenset(
-    "authorization x-authorization api-key apikey x-apikey x-auth-token x-access-token x-amz-security-token "
-    "ocp-apim-subscription-key subscription-key".split()
-)
+    {
+        "authorization", "x-authorization", "api-key", "apikey", "x-apikey", "x-auth-token", "x-access-token",
+        "x-amz-security-token", "subscription-key", "ocp-apim-subscription-key",
+    }
+)  # fmt: skip
 _QUERY_CARRIERS = frozenset(
-    "key api-key apikey access-token accesstoken auth-token oauth-token authorization subscription-key".split()
-)
-_IDENTITY = frozenset("openai-organization openai-project x-goog-user-project anthropic-organization-id".split())
+    {
+        "key", "api-key", "apikey", "access-token", "accesstoken", "auth-token", "oauth-token", "authorization",
+        "subscription-key",
+    }
+)  # fmt: skip
+_IDENTITY = frozenset({"openai-organization", "openai-project", "x-goog-user-project", "anthropic-organization-id"})
 """Headers that choose who is billed; the key says that, not the agent."""
-_QUERY_IDENTITY = frozenset(["userproject"])
-_HOP_BY_HOP = frozenset("connection keep-alive te trailer upgrade http2-settings".split())
+_QUERY_IDENTITY = "userproject"
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings"})
 """Without `transfer-encoding`: the body goes out framed as it came, and mitmproxy writes the frames by that header."""
-_FRAMING = frozenset("host content-length transfer-encoding".split())
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
 """Headers that `Connection:` cannot name away, and that a key's extra headers cannot set."""
 
 _WORST_FIRST: tuple[Kind, ...] = ("foreign", "agent", "dummy")
-_SCHEMES = frozenset("bearer token key apikey api-key".split())
+_SCHEMES = frozenset({"bearer", "token", "key", "apikey", "api-key"})
 _SUBPROTOCOL_KEY = "openai-insecure-api-key."
 _SUBPROTOCOL_IDENTITY = ("openai-organization.", "openai-project.")
 _DUMMY = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}")
@@ -73,6 +79,7 @@ class Judgement:
 # Finding and judging.
 
 
+@lru_cache(maxsize=1024)
 def canonical(name: bytes | str) -> str:
     """The one spelling of a header name that this module compares."""
     text = name.decode("latin-1") if isinstance(name, bytes) else name
@@ -221,7 +228,7 @@ def strip(headers: Sequence[Field], *, upgrade: bool = False) -> Fields:
 
 def strip_query(path: str) -> str:
     """The path without parameters that hold a credential or a billing identity; all other bytes as they were."""
-    return _rewrite_query(path, lambda piece: None if piece.secret or piece.name in _QUERY_IDENTITY else piece.text)
+    return _rewrite_query(path, lambda piece: None if piece.secret or piece.name == _QUERY_IDENTITY else piece.text)
 
 
 def _handshake(name: bytes, word: str, value: bytes) -> list[Field]:

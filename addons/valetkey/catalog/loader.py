@@ -1,0 +1,123 @@
+"""Read the catalogue: one YAML file per provider, checked and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+from pydantic import ValidationError
+
+from ..errors import CatalogError
+from ..model import Auth, Endpoint, ErrorRule, ProviderFacts, Surface, UsageFacts
+from .schema import AuthFacts, EndpointFacts, ProviderFile, SurfaceFacts, UsageTable
+
+FOLDER = Path(__file__).with_name("providers")
+
+
+def load_catalog(folder: Path | None = None) -> Mapping[str, ProviderFacts]:
+    """All providers by name (the file's), in alphabetical order. Raises CatalogError, which names file, place and value."""
+    files = sorted((folder or FOLDER).glob("*.yaml"))
+    catalog = {path.stem: _load(path) for path in files}
+    _check_unique("host", ((name, host) for name, facts in catalog.items() for host in facts.hosts))
+    _check_unique("variable", ((name, env) for name, facts in catalog.items() for env in facts.env))
+    _check_unique("default dialect", ((name, str(d)) for name, facts in catalog.items() for d in facts.default_for))
+    return MappingProxyType(catalog)
+
+
+def like(facts: ProviderFacts, name: str) -> ProviderFacts:
+    """The facts for a server that speaks as another provider does: its endpoints and errors, none of its hosts.
+
+    Its keys are looked for under a name made of its own. Prices are unknown until the rules give some, and
+    `include_usage` is not sent to servers that nobody has tried.
+    """
+    variable = "".join(c if c.isalnum() else "_" for c in name.upper()) + "_API_KEY"
+    return replace(
+        facts,
+        name=name,
+        title=f"{name} (like {facts.title})",
+        hosts=(),
+        env=(variable,),
+        usage=replace(facts.usage, prices=None, cost_path=None),
+        include_usage=False,
+        keys=True,
+        default_for=(),
+        min_key_length=1,
+    )
+
+
+def _load(path: Path) -> ProviderFacts:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _facts(path.stem, ProviderFile.model_validate(raw))
+    except yaml.YAMLError as error:
+        raise CatalogError(f"{path}: {error}") from error
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise CatalogError("\n".join(lines)) from error
+
+
+def _facts(name: str, file: ProviderFile) -> ProviderFacts:
+    surfaces: dict[str, Surface] = {}
+    for surface in file.surfaces:
+        surfaces[surface.name] = _surface(surface, surfaces)
+    sources = [s.source for s in file.surfaces] + [s.auth.source for s in file.surfaces]
+    sources += [file.usage.source, file.errors.source]
+    return ProviderFacts(
+        name=name,
+        title=file.title,
+        hosts=file.hosts,
+        upstream=file.upstream,
+        surfaces=tuple(surfaces.values()),
+        env=file.env,
+        usage=_usage(file.usage),
+        errors=tuple(
+            ErrorRule(r.outcome, r.status, MappingProxyType(dict(r.json_)), r.text, r.header, r.without_header)
+            for r in file.errors.rules
+        ),
+        include_usage=file.include_usage,
+        keys=file.keys,
+        min_key_length=file.min_key_length,
+        sources=tuple(dict.fromkeys(sources)),
+        default_for=file.default_for,
+    )
+
+
+def _surface(surface: SurfaceFacts, before: Mapping[str, Surface]) -> Surface:
+    if surface.same_as is not None:
+        if surface.same_as not in before:
+            raise CatalogError(f"surface {surface.name}: same_as: {surface.same_as} is no surface above it")
+        endpoints = before[surface.same_as].endpoints
+    else:
+        endpoints = tuple(_endpoint(e) for e in surface.endpoints)
+    return Surface(surface.name, surface.dialect, surface.base, _auth(surface.auth), endpoints)
+
+
+def _endpoint(facts: EndpointFacts) -> Endpoint:
+    name = facts.name or facts.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
+    return Endpoint(
+        name, facts.methods, facts.path, facts.format, facts.model, facts.stream, facts.group, facts.flavor, facts.free
+    )  # fmt: skip
+
+
+def _auth(facts: AuthFacts) -> Auth:
+    defaults = MappingProxyType(dict(facts.defaults))
+    return Auth(facts.header, facts.prefix, facts.organization_header, facts.project_header, defaults)
+
+
+def _usage(table: UsageTable) -> UsageFacts:
+    extractor, flavors = table.extractor, dict(table.flavors)
+    if table.like is not None:
+        extractor, flavor = table.like.split("/")
+        flavors = {"*": flavor}
+    return UsageFacts(extractor, MappingProxyType(flavors), table.prices, table.cost_path)
+
+
+def _check_unique(what: str, pairs: Iterable[tuple[str, str]]) -> None:
+    owners: dict[str, str] = {}
+    for name, value in pairs:
+        if value in owners:
+            raise CatalogError(f"{what} {value} is claimed by {owners[value]} and by {name}; it can belong to one only")
+        owners[value] = name

@@ -1,0 +1,8 @@
+"""rules.yaml: its words, its errors, and the snapshot that calls are decided by."""
+
+from .jsonschema import json_schema
+from .loader import load_rules, parse_rules
+from .snapshot import Snapshot, load_snapshot
+from .watcher import Watcher
+
+__all__ = ["Snapshot", "Watcher", "json_schema", "load_rules", "load_snapshot", "parse_rules"]

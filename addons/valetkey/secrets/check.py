@@ -1,0 +1,35 @@
+"""Is a value fit to be a key? The answer names the reference, never the value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+_PLACEHOLDERS = re.compile(
+    r"""(?ix) ^(?: <.*> | \$\{?\w+\}? | x{4,} | (sk|gsk|key)?[-_]?x{4,} | \*+ | .*\.\.\. | .*… |
+    (your|my|insert|enter|put|add|paste|replace|change|todo|none|null|test|example|placeholder)([-_ ].*)? | changeme | secret | password
+    | .*(your|api)[-_ ](api[-_ ])?key([-_ ]here)?)$""",
+)
+
+
+def problem(name: str, value: str, dummies: Sequence[str], min_length: int = 16) -> str | None:
+    """Why `value`, found under `name`, cannot be a real key; None when it can. `dummies` are globs."""
+    if not value:
+        return f"{name} is empty"
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        return f"{name} holds a line break or another control character; a key is one line"
+    if value != value.strip() or " " in value:
+        return f"{name} holds white space; write the key alone"
+    if not value.isascii():
+        return f"{name} holds characters that no header can carry"
+    if is_dummy(value, dummies) or _PLACEHOLDERS.match(value):
+        return f"{name} looks like a dummy, not like a real key"
+    if len(value) < min_length:
+        return f"{name} is shorter than {min_length} characters; that is no key of this provider"
+    return None
+
+
+def is_dummy(value: str, dummies: Sequence[str]) -> bool:
+    """Whether a value is one of the dummies that agents hold."""
+    return any(fnmatchcase(value, pattern) for pattern in dummies)

@@ -1,0 +1,83 @@
+"""Variables that hold keys: taken out of the process once, kept out of sight, and known again at every reload."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from .secret import Secret
+
+TWIN = "GATEWAY_"
+"""`GATEWAY_OPENAI_API_KEY` is `OPENAI_API_KEY` for the gateway, in a shell where that one holds the agent's dummy."""
+
+
+class Environment:
+    """What the process was started with and what `.env` says, without leaving a real key in `os.environ`.
+
+    `notices` are remarks for people about `.env` itself.
+    """
+
+    def __init__(self, values: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+        self._process = {name: Secret(value) for name, value in (values or {}).items()}
+        self._file: dict[str, Secret] = {}
+        self._folder = folder
+        self._source: MutableMapping[str, str] | None = None
+        self.notices: tuple[str, ...] = ()
+        self.refresh()
+
+    @classmethod
+    def from_process(cls, folder: Path, environ: MutableMapping[str, str] | None = None) -> Environment:
+        """Read `environ` (the process's own by default) and `.env` in `folder`."""
+        source = os.environ if environ is None else environ
+        made = cls(dict(source), folder)
+        made._source = source
+        return made
+
+    @property
+    def dotenv(self) -> Path | None:
+        """The `.env` that is read, whether it exists or not."""
+        return self._folder / ".env" if self._folder else None
+
+    def refresh(self) -> None:
+        """Read `.env` again."""
+        path = self.dotenv
+        self._file, self.notices = {}, ()
+        if path is None or not path.is_file():
+            return
+        if path.stat().st_mode & 0o077:
+            self.notices = (f"{path} may be read by others; chmod 600 it",)
+        found = dotenv_values(path, interpolate=False)
+        self._file = {name: Secret(value) for name, value in found.items() if value is not None}
+
+    def get(self, name: str, usable: Callable[[str], bool] = bool) -> Secret | None:
+        """The best value of a variable: its `GATEWAY_` twin before itself, the process before `.env`, a usable one before any."""
+        found = [
+            place[candidate]
+            for place in (self._process, self._file)
+            for candidate in (TWIN + name.removeprefix(TWIN), name)
+            if candidate in place
+        ]
+        return next((secret for secret in found if usable(secret.reveal())), found[0] if found else None)
+
+    def variants(self, name: str) -> tuple[str, ...]:
+        """`OPENAI_API_KEY`, `OPENAI_API_KEY_1`, …: the names in use for a catalogue name, twins under their plain name."""
+        pattern = re.compile(rf"(?:{TWIN})?({re.escape(name)}(?:_[A-Za-z0-9]+)?)")
+        names = {m.group(1) for known in (*self._process, *self._file) if (m := pattern.fullmatch(known))}
+        return tuple(sorted(names, key=_natural))
+
+    def hide(self, names: Collection[str], is_dummy: Callable[[str], bool]) -> None:
+        """Remove the variables `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
+        if self._source is None:
+            return
+        for name in {n for name in names for n in (name, TWIN + name)}:
+            if name in self._source and not is_dummy(self._source[name]):
+                del self._source[name]
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    head, _, tail = name.rpartition("_")
+    return (head, int(tail), "") if tail.isdecimal() else (name, -1, "")

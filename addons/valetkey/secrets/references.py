@@ -1,0 +1,74 @@
+"""Read what a key reference points to: `file:PATH` here, `env:NAME` from the `Environment`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from ..errors import SecretError
+from .environment import Environment
+from .secret import Secret
+
+LIMIT = 64 * 1024
+"""No key is longer; a larger file is something else."""
+SHARED = Path("/run/secrets")
+"""Where containers mount secrets, owned by root and readable by all inside."""
+
+
+def resolve(reference: str, environment: Environment, folder: Path) -> Secret:
+    """The secret behind `env:NAME` or `file:PATH` (relative to `folder`). Raises SecretError, which never holds it."""
+    kind, _, rest = reference.partition(":")
+    if kind == "env":
+        found = environment.get(rest)
+        if found is None:
+            raise SecretError(f"the variable {rest} is not set; set it for the gateway or in .env beside rules.yaml")
+        return found
+    if kind == "file":
+        return Secret(read_file(folder / Path(rest).expanduser()))
+    raise SecretError("a key is a reference: env:NAME or file:PATH")
+
+
+def file_of(reference: str, folder: Path) -> Path | None:
+    """The file that a reference reads, to be watched; None when it reads none."""
+    kind, _, rest = reference.partition(":")
+    return folder / Path(rest).expanduser() if kind == "file" else None
+
+
+def read_file(path: Path) -> str:
+    """The content of a secret file without its final line break. Raises SecretError for one that others may read.
+
+    It is opened without following a link in its last part, and judged by what was opened, not by its name.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise SecretError(_why(path, error)) from None
+    with open(descriptor, "rb") as file:
+        _check(path, os.fstat(descriptor))
+        data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise SecretError(f"{path} is larger than {LIMIT} bytes; that is no key")
+    try:
+        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise SecretError(f"{path} is not text") from None
+
+
+def _why(path: Path, error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return f"{path} is a symbolic link; name the file itself"
+    return f"{path} cannot be read: {error.strerror}"
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise SecretError(f"{path} is no regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise SecretError(f"{path} belongs to another user (uid {status.st_uid}); own it yourself")
+    mode = stat.S_IMODE(status.st_mode)
+    mounted = status.st_uid == 0 and path.absolute().is_relative_to(SHARED) and not mode & 0o022
+    if mode & 0o077 and not mounted:
+        raise SecretError(f"{path} may be read or written by others (mode {mode:04o}); chmod 600 it")

@@ -1,0 +1,160 @@
+"""From references to usable keys: ids for everyone, values for the wire alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ..errors import SecretError
+from ..model import Key, KeySpec, Provider, Rules
+from . import check
+from .environment import TWIN, Environment
+from .references import file_of, resolve
+from .secret import Secret
+
+
+class Vault:
+    """Key id -> secret. Each key is bound to one provider; the binding lives here, not in a route."""
+
+    def __init__(self, entries: Mapping[str, Secret], bindings: Mapping[str, str]) -> None:
+        self.__entries = dict(entries)
+        self._bindings = dict(bindings)
+
+    def reveal(self, key_id: str) -> str:
+        """The value of a key. Raises SecretError for an id that is not held."""
+        try:
+            return self.__entries[key_id].reveal()
+        except KeyError:
+            raise SecretError(f"there is no key {key_id} in the vault") from None
+
+    def binding(self, key_id: str) -> str:
+        """The provider that a key belongs to. Raises SecretError for an id that is not held."""
+        try:
+            return self._bindings[key_id]
+        except KeyError:
+            raise SecretError(f"there is no key {key_id} in the vault") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__entries)
+
+    def __len__(self) -> int:
+        return len(self.__entries)
+
+    def __repr__(self) -> str:
+        return f"<vault of {len(self.__entries)} keys>"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the references came to. `states` tells for each key id written or found whether it is usable, or why not."""
+
+    keys: Mapping[str, tuple[Key, ...]]
+    vault: Vault
+    notices: tuple[str, ...] = ()
+    states: Mapping[str, str | None] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+def key_name(spec: KeySpec) -> str:
+    """The name of a key: as written, else the suffix of its variable (`main` without one), else its file's stem."""
+    if spec.name:
+        return spec.name
+    kind, _, rest = spec.ref.partition(":")
+    if kind == "file":
+        return Path(rest).stem
+    head, marker, suffix = rest.removeprefix(TWIN).partition("_API_KEY")
+    return suffix.removeprefix("_").lower() or "main" if marker and head else rest.lower()
+
+
+def resolve_keys(rules: Rules, environment: Environment, folder: Path) -> Resolved:
+    """Resolve every provider's keys, and take what was found out of the process's environment.
+
+    A reference that fails costs that key, not the start: a notice names it and the fix.
+    """
+    collector = _Collector(rules, environment, folder)
+    for provider in rules.providers.values():
+        if provider.keys_needed:
+            collector.collect(provider)
+    environment.hide(collector.variables, lambda value: check.is_dummy(value, rules.gateway.dummy_keys))
+    return collector.resolved()
+
+
+class _Collector:
+    """Gathers keys while the providers are walked."""
+
+    def __init__(self, rules: Rules, environment: Environment, folder: Path) -> None:
+        self._dummies, self._environment, self._folder = rules.gateway.dummy_keys, environment, folder
+        self._keys: dict[str, list[Key]] = {}
+        self._secrets: dict[str, Secret] = {}
+        self._notices: list[str] = list(environment.notices)
+        self._states: dict[str, str | None] = {}
+        self._references: dict[str, str] = {}
+        self._files: list[Path] = []
+        self.variables: set[str] = set()
+
+    def collect(self, provider: Provider) -> None:
+        """Take the keys that the rules name, else the ones found under the catalogue's names."""
+        for name in provider.facts.env:
+            self.variables.update(self._environment.variants(name))
+        written = provider.key_specs is not None
+        for spec in provider.key_specs if provider.key_specs is not None else self._found(provider):
+            self._take(provider, spec, written)
+
+    def _found(self, provider: Provider) -> list[KeySpec]:
+        names = [variant for name in provider.facts.env for variant in self._environment.variants(name)]
+        specs: dict[str, KeySpec] = {}
+        for name in names:
+            spec = KeySpec(f"env:{name}")
+            specs.setdefault(key_name(spec), spec)
+        return list(specs.values())
+
+    def _take(self, provider: Provider, spec: KeySpec, written: bool) -> None:
+        key = Key(
+            f"{provider.name}/{key_name(spec)}", provider.name, key_name(spec), spec.priority, spec.organization,
+            spec.project, spec.headers,
+        )  # fmt: skip
+        self._references[key.id] = spec.ref
+        if (path := file_of(spec.ref, self._folder)) is not None:
+            self._files.append(path)
+        try:
+            secret = self._read(provider, spec)
+        except SecretError as error:
+            self._states[key.id] = str(error)
+            self._notices.append(f"key {key.id} is left out: {error}" if written else f"{error}; ignored")
+            return
+        self._states[key.id] = None
+        self._warn_of_twins(key, secret)
+        self._secrets[key.id] = secret
+        self._keys.setdefault(provider.name, []).append(key)
+
+    def _read(self, provider: Provider, spec: KeySpec) -> Secret:
+        kind, _, rest = spec.ref.partition(":")
+        judge: Callable[[str, str], str | None] = partial(
+            check.problem, dummies=self._dummies, min_length=provider.facts.min_key_length
+        )
+        if kind == "env":
+            self.variables.add(rest)
+            secret = self._environment.get(rest, lambda value: judge(rest, value) is None)
+            secret = secret or resolve(spec.ref, self._environment, self._folder)
+        else:
+            secret = resolve(spec.ref, self._environment, self._folder)
+        reason = judge(rest, secret.reveal())
+        if reason is not None:
+            raise SecretError(reason)
+        return secret
+
+    def _warn_of_twins(self, key: Key, secret: Secret) -> None:
+        for other, held in self._secrets.items():
+            if held == secret:
+                self._notices.append(f"keys {other} and {key.id} are the same key; its limits are shared, not doubled")
+
+    def resolved(self) -> Resolved:
+        """Everything gathered, frozen."""
+        pools = {name: tuple(keys) for name, keys in self._keys.items()}
+        bindings = {key.id: key.provider for keys in pools.values() for key in keys}
+        return Resolved(
+            pools, Vault(self._secrets, bindings), tuple(self._notices), self._states, self._references, tuple(self._files)
+        )  # fmt: skip

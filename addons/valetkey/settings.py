@@ -1,0 +1,42 @@
+"""Where this process finds its rules, and what relative paths in them are relative to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ConfigurationError
+
+FILE = "rules.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`rules_path` is None when there is no file: then the defaults hold. `folder` is the file's, else the working directory."""
+
+    rules_path: Path | None
+    folder: Path
+
+    @classmethod
+    def find(cls, option: str | None, cwd: Path, checkout: Path) -> Settings:
+        """Look for the rules file. Raises ConfigurationError when the one that was named does not exist."""
+        path = find_rules(option, cwd, checkout)
+        return cls(path, path.parent if path else cwd)
+
+
+def find_rules(option: str | None, cwd: Path, checkout: Path) -> Path | None:
+    """The file named by the option, else the one in the working directory, else the one beside `addons/`."""
+    if option:
+        path = (cwd / Path(option).expanduser()).absolute()
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: there is no such rules file (option rules); name an existing one or leave it out")
+        return path
+    return next((folder.absolute() / FILE for folder in (cwd, checkout) if (folder / FILE).is_file()), None)
+
+
+def resolve_ledger(uri: str, folder: Path) -> str:
+    """`sqlite:///relative` becomes absolute, from `folder`; `sqlite:////absolute` and other schemes stay."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return uri
+    return prefix + str((folder / Path(uri.removeprefix(prefix)).expanduser()).absolute())

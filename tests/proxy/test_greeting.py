@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from support import making
+from valetkey.model import Address
+from valetkey.proxy.doors import Doors
+from valetkey.proxy.greeting import lines
+
+BOTH = Doors(("a", "b"), Address("127.0.0.1", 8080), Address("127.0.0.1", 8045))
+
+
+def greeting(doors=BOTH, **options):
+    return list(lines(making.snapshot(**options), doors))
+
+
+def test_there_are_three_lines():
+    assert len(greeting()) == 3
+
+
+def test_the_doors_are_named():
+    assert "http://127.0.0.1:8080" in greeting()[0] and "http://127.0.0.1:8045" in greeting()[0]
+
+
+def test_providers_with_a_key_are_named():
+    assert greeting()[1].endswith(": openai")
+
+
+def test_several_keys_are_counted():
+    keys = {"openai/1": making.REAL, "openai/2": making.REAL}
+    assert "openai (2)" in greeting(keys=keys)[1]
+
+
+def test_no_key_at_all_says_what_to_do():
+    assert "OPENAI_API_KEY" in greeting(keys={})[1]
+
+
+def test_what_to_export_is_said():
+    assert "HTTPS_PROXY=http://127.0.0.1:8080" in greeting()[2]
+
+
+def test_no_secret_is_said():
+    assert making.REAL not in "".join(greeting())

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+from support import making
+from valetkey.proxy.runtime import Runtime
+
+
+def test_without_rules_nothing_is_decided():
+    with pytest.raises(RuntimeError):
+        _ = Runtime(making.CATALOG).snapshot
+
+
+def test_new_rules_come_into_force_as_a_whole():
+    runtime = making.runtime()
+    new = making.snapshot("version: 1\nproviders: {lab: {like: openai, upstream: 'http://127.0.0.1:8000', keys: none}}\n")
+    runtime.adopt(new)
+    assert (runtime.snapshot, runtime.hosts.find("127.0.0.1", 8000, "http")) == (new, "lab")
+
+
+def test_turns_rise_per_pool():
+    runtime = making.runtime()
+    assert [runtime.turn("a"), runtime.turn("a"), runtime.turn("b")] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("policy", "healthy", "blocks"), [("open", False, False), ("closed", False, True), ("closed", True, False)])
+def test_the_ledger_blocks_calls_only_when_told_to(policy, healthy, blocks):
+    runtime = making.runtime(f"version: 1\ngateway: {{ledger_failure: {policy}}}\n")
+    runtime.writer = type("Writer", (), {"healthy": healthy})()
+    assert runtime.ledger_blocks is blocks

@@ -1,0 +1,133 @@
+"""Drive mitmproxy's real HTTP layer with the gateway's addons, without a socket: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+from mitmproxy import connection, http
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import ConnectionState
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import taddons
+from valetkey.assembly import assemble_on
+from valetkey.proxy import stream
+from valetkey.proxy.runtime import Runtime
+
+LOCAL = "127.0.0.1"
+
+
+class Play:
+    """One client connection to the provider `lab` on loopback, and a server played by the test.
+
+    `server(data)` gets what the provider would, and returns what it answers (None: nothing yet; an exception: the
+    connection closes).
+    """
+
+    def __init__(self, runtime: Runtime, port: int, server: Callable[[bytes], bytes | None], connect_error: str | None = None):
+        self.runtime = runtime
+        self.addons = assemble_on(runtime)
+        self.to_client = b""
+        self.to_server = b""
+        self.flows: list[http.HTTPFlow] = []
+        self.hooks: list[str] = []
+        self.closed: list[Any] = []
+        self._server = server
+        self._connect_error = connect_error
+        self._queue: deque[events.Event] = deque()
+        self._client = connection.Client(
+            peername=(LOCAL, 1), sockname=(LOCAL, 2), timestamp_start=0.0, state=ConnectionState.OPEN,
+            proxy_mode=ProxyMode.parse("regular"),
+        )  # fmt: skip
+        self._port = port
+        self.upstream: connection.Connection | None = None
+
+    def run(self, *chunks: bytes, leave: bool = False) -> Play:
+        """Send `chunks` from the client, then perhaps leave; play until nothing moves any more."""
+        with taddons.context() as context:
+            context.master.addons.add(Proxyserver())
+            stream.install(self.addons[3].traffic)  # type: ignore[attr-defined]
+            try:
+                layer_context = Context(self._client, context.options)
+                layer_context.server.address = (LOCAL, self._port)
+                layer = HttpLayer(layer_context, HTTPMode.transparent)
+                self._queue += [events.Start(), *(events.DataReceived(self._client, chunk) for chunk in chunks)]
+                if leave:
+                    self._queue.append(events.ConnectionClosed(self._client))
+                asyncio.run(self._play(layer))
+            finally:
+                stream.uninstall()
+        return self
+
+    async def _play(self, layer: HttpLayer) -> None:
+        while self._queue:
+            for command in list(layer.handle_event(self._queue.popleft())):
+                await self._perform(command)
+
+    async def _perform(self, command: commands.Command) -> None:
+        match command:
+            case commands.StartHook():
+                await self._hook(command)
+                if command.blocking:
+                    self._queue.appendleft(events.HookCompleted(command))
+            case commands.OpenConnection():
+                self._connect(command)
+            case commands.SendData() if command.connection is self._client:
+                self.to_client += command.data
+            case commands.SendData():
+                self.to_server += command.data
+                self._answer(command.connection)
+            case commands.CloseConnection():
+                self.closed.append(command.connection)
+
+    def _connect(self, command: commands.OpenConnection) -> None:
+        self.upstream = command.connection
+        if self._connect_error:
+            command.connection.error = self._connect_error
+        else:
+            command.connection.state = ConnectionState.OPEN
+            command.connection.peername = (LOCAL, self._port)
+        self._queue.appendleft(events.OpenConnectionCompleted(command, self._connect_error))
+
+    def _answer(self, to: connection.Connection) -> None:
+        try:
+            answer = self._server(self.to_server)
+        except ConnectionError:
+            to.state = ConnectionState.CLOSED
+            self._queue.append(events.ConnectionClosed(to))
+            return
+        if answer is not None:
+            self._queue.append(events.DataReceived(to, answer))
+
+    async def _hook(self, command: commands.StartHook) -> None:
+        self.hooks.append(command.name)
+        data = command.args()[0]
+        if isinstance(data, http.HTTPFlow) and data not in self.flows:
+            self.flows.append(data)
+        for addon in self.addons[:3]:
+            handler = getattr(addon, command.name, None)
+            result = handler(data) if handler else None
+            if inspect.isawaitable(result):
+                await result
+
+
+@contextmanager
+def broken(owner: Any, name: str):  # type: ignore[no-untyped-def]
+    """Make `owner.name` raise for a while."""
+    original = getattr(owner, name)
+
+    def raising(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("sabotaged")
+
+    setattr(owner, name, raising)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
