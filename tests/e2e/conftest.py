@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from support.processes import PROVIDER_HOSTS, Gateway, running
 from valetkey.simulator import Simulator, TlsFiles, make_authority, run_in_thread
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support import sabotage_targets
 from support.processes import REAL_KEYS, ROOT, Gateway, free_ports, running, wait_for
 
@@ -140,9 +141,10 @@ def test_a_cut_stream_has_one_receipt(gateway):
 
 def test_a_client_that_leaves_closes_the_upstream_and_is_estimated(gateway):
     before = len(gateway.receipts())
-    with gateway.client() as client, client.stream(
-        "POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}
-    ) as answer:
+    with (
+        gateway.client() as client,
+        client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
+    ):
         next(answer.iter_raw())
     receipt = gateway.receipts(before + 1)[-1]
     assert (receipt["outcome"], receipt["usage_source"]) == ("client", "estimated")
@@ -211,12 +213,12 @@ def test_kill_9_loses_nothing_older_than_a_second(lab, tmp_path):
 
 
 def test_shutdown_settles_what_still_runs(lab, tmp_path):
-    with running(lab.gateway(tmp_path)) as gateway:
-        with gateway.client() as client, client.stream(
-            "POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}
-        ) as answer:
-            next(answer.iter_raw())
-            gateway.stop()
+    with (
+        running(lab.gateway(tmp_path)) as gateway, gateway.client() as client,
+        client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
+    ):
+        next(answer.iter_raw())
+        gateway.stop()
     assert [receipt["outcome"] for receipt in gateway.receipts()] == ["shutdown"]
 
 

@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+
 from support.processes import REAL_KEYS, running, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -35,7 +36,9 @@ def latest(gateway, **body):
     call = answer.headers["x-valetkey-id"]
 
     def find():
-        return next((f for f in flows(gateway)[0] if f.get("metadata", {}).get("valetkey_id") == call or call in json.dumps(f)), None)
+        return next(
+            (f for f in flows(gateway)[0] if f.get("metadata", {}).get("valetkey_id") == call or call in json.dumps(f)), None
+        )
 
     return wait_for(find, "the flow")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.processes import REAL_KEYS, Gateway, running
 
 pytestmark = pytest.mark.e2e

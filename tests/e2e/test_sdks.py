@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import pytest
+
 from support.processes import REAL_KEYS
 
 pytestmark = pytest.mark.e2e
@@ -158,4 +159,6 @@ def test_the_simulator_saw_only_real_keys(lab, shared):
     run(PROGRAMS["openai chat"], shared.agent_env())
     assert all(len(seen.credentials) <= 1 for seen in lab.simulator.seen if not seen.path.startswith("/_simulator"))
     values = {str(value) for seen in lab.simulator.seen for value in seen.credentials}
-    assert values and not any("dummy" in value for value in values) and all(any(k in v for k in REAL_KEYS.values()) for v in values)
+    assert (
+        values and not any("dummy" in value for value in values) and all(any(k in v for k in REAL_KEYS.values()) for v in values)
+    )

@@ -6,6 +6,7 @@ import hashlib
 
 import httpx
 import pytest
+
 from support.processes import REAL_KEYS, Gateway
 
 pytestmark = pytest.mark.e2e
@@ -129,7 +130,11 @@ def test_gemini_key_in_the_query_is_replaced_by_the_header(lab, shared):
     with shared.client() as client:
         answer = client.post(url, json={"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})
     seen = last(lab, "/v1beta/models")
-    assert (answer.status_code, header(seen, "x-goog-api-key"), "key=" in seen.path) == (200, [REAL_KEYS["GEMINI_API_KEY"]], False)
+    assert (answer.status_code, header(seen, "x-goog-api-key"), "key=" in seen.path) == (
+        200,
+        [REAL_KEYS["GEMINI_API_KEY"]],
+        False,
+    )
 
 
 def test_no_key_names_the_variable_to_set(lab, shared):

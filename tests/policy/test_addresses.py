@@ -108,6 +108,13 @@ def test_the_refusal_names_host_and_address() -> None:
     assert reason == "rebound.example (10.0.0.1) is not a public address; name it in gateway.egress_allow if agents may reach it"
 
 
+@pytest.mark.parametrize("host", [None, "10.0.0.1"])
+def test_the_refusal_names_an_address_once(host: str | None) -> None:
+    reason = address_refusal("10.0.0.1", 443, (), host, OWN)
+
+    assert reason is not None and reason.startswith("10.0.0.1 is not a public address")
+
+
 # By name, before anything is resolved.
 
 
@@ -147,6 +154,11 @@ def test_the_doors_cannot_be_reached_through_themselves(host: str) -> None:
     assert reason_for(host, 8080, egress_allow=(host, f"{host}:8080")) == "own_port"
 
 
+@pytest.mark.parametrize("host", ["example.com", "8.8.8.8"])
+def test_the_number_of_an_own_port_is_nothing_special_elsewhere(host: str) -> None:
+    assert reason_for(host, 8080) == "egress_port"
+
+
 @pytest.mark.parametrize("port", [22, 25, 8443, 3306, 1, 65535])
 def test_only_the_ports_of_the_web_are_open(port: int) -> None:
     assert reason_for("example.com", port) == "egress_port"
@@ -184,6 +196,10 @@ def test_egress_deny_closes_public_hosts() -> None:
 @pytest.mark.parametrize(("host", "entry"), [("example.com", "example.com"), ("8.8.8.8", "8.8.8.0/24"), ("a.b", "a.b:443")])
 def test_egress_deny_leaves_open_what_the_rules_name(host: str, entry: str) -> None:
     assert reason_for(host, egress="deny", egress_allow=(entry,)) is None
+
+
+def test_a_network_in_the_rules_does_not_open_names() -> None:
+    assert reason_for("example.com", egress="deny", egress_allow=("0.0.0.0/0",)) == "egress_denied"
 
 
 def test_the_refusal_says_what_to_write() -> None:

@@ -38,6 +38,15 @@ def test_what_has_two_readings_is_not_read(text: str) -> None:
     assert parse_authority(text) is None
 
 
+@pytest.mark.parametrize("host", ["\u212a.com", "fe80::1%eth0", ".".join(["a" * 60] * 5), "1:2", "[::1]", "host:1"])
+def test_a_host_is_a_name_or_a_bare_address(host: str) -> None:
+    assert parse_host(host) is None
+
+
+def test_an_address_of_version_6_has_one_spelling() -> None:
+    assert parse_host("FD00:0:0::0005") == "fd00::5"
+
+
 @given(st.text(max_size=40))
 def test_what_is_read_reads_the_same_again(text: str) -> None:
     authority = parse_authority(text)

@@ -84,6 +84,10 @@ def test_a_configured_agent_with_a_dot_in_its_name_is_not_split() -> None:
     assert identify("ci.bot.nightly", (), known) == proxy("ci.bot", "nightly")
 
 
+def test_a_configured_agent_with_a_dot_is_known_without_a_project_too() -> None:
+    assert identify("ci.bot", (), rules(agents=(AgentRule("ci.bot"),))) == proxy("ci.bot")
+
+
 def test_a_longer_name_is_no_configured_agent() -> None:
     assert identify("cider.x", (), rules(agents=(AgentRule("ci"),))) == proxy("cider", "x")
 

@@ -62,6 +62,7 @@ def test_a_request_that_names_one_place_passes(changes: dict[str, Any]) -> None:
         pytest.param({"host_headers": (HOST, "evil.example")}, (400, "duplicate_host"), id="two Hosts"),
         pytest.param({"host_headers": ()}, (400, "missing_host"), id="no Host"),
         pytest.param({"host_headers": (), "http_version": "HTTP/2.0"}, (400, "missing_host"), id="HTTP/2 without any"),
+        pytest.param({"host_headers": (), "form": "absolute", "authority": HOST}, (400, "missing_host"), id="absolute, no Host"),
         pytest.param({"host_headers": ("",)}, (400, "bad_authority"), id="empty Host"),
         pytest.param({"host_headers": (f"{HOST}, evil",)}, (400, "bad_authority"), id="list in Host"),
         pytest.param({"host_headers": (f"user@{HOST}",)}, (400, "bad_authority"), id="user in Host"),
@@ -114,7 +115,7 @@ def test_pages_of_this_machine_may_use_the_door(origin: str) -> None:
 @pytest.mark.parametrize(
     "origin",
     ["https://evil.example", "null", "", "file://", "http://localhost.evil.com", "http://localhost@evil.com", "localhost",
-     "chrome-extension://abc", "http://localhost:3000/path", "http://192.168.1.2"],
+     "chrome-extension://abc", "tauri://localhost", "http://localhost:3000/path", "http://192.168.1.2"],
 )  # fmt: skip
 def test_pages_from_elsewhere_may_not(origin: str) -> None:
     assert verdict(api_door(("localhost:8045",), {"origin": origin}, 8045)) == (403, "foreign_origin")
@@ -151,6 +152,15 @@ PRIVATE: dict[str, Any] = {
     "peer_ip": "10.1.2.3",
 }
 KEYLESS: dict[str, Any] = {"key_provider": None}
+BY_ADDRESS: dict[str, Any] = {
+    "upstream": Upstream("https", "10.1.2.3", 443),
+    "dialled_host": "10.1.2.3",
+    "sni": None,
+    "authority": "10.1.2.3",
+    "host_headers": ("10.1.2.3",),
+    "peer_ip": "10.1.2.3",
+    "named": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,7 @@ KEYLESS: dict[str, Any] = {"key_provider": None}
         pytest.param({**ON_LOOPBACK, "peer_ip": "::1"}, id="plain HTTP on loopback over version 6"),
         pytest.param({**PRIVATE, "named": True}, id="private upstream that the rules name"),
         pytest.param({**PRIVATE, "allow": ("10.0.0.0/8",)}, id="private upstream in an allowed network"),
+        pytest.param(BY_ADDRESS, id="an upstream that the rules name by address, without SNI"),
         pytest.param({**KEYLESS, "tls_verified": False}, id="unverified TLS without a credential"),
         pytest.param(
             {**KEYLESS, **ON_LOOPBACK, **PRIVATE, "upstream": Upstream("http", "vllm.corp", 8000), "authority": "vllm.corp:8000",
@@ -221,12 +232,18 @@ def test_a_credential_may_go_where_everything_agrees(changes: dict[str, Any]) ->
         pytest.param({"path": "/v1/chat/completions/../../files"}, id="dot segments"),
         pytest.param(PRIVATE, id="a private address that nobody named"),
         pytest.param({**ON_LOOPBACK, "named_on_loopback": False}, id="plain HTTP that nobody named"),
+        pytest.param({**ON_LOOPBACK, "named_on_loopback": False, "allow": ("127.0.0.1",)}, id="plain HTTP opened to agents only"),
+        pytest.param({**BY_ADDRESS, "sni": "evil.example"}, id="an address with another SNI"),
         pytest.param({**ON_LOOPBACK, "peer_ip": "10.0.0.1"}, id="plain HTTP that leaves the machine"),
         pytest.param({**ON_LOOPBACK, "peer_ip": "93.184.216.34"}, id="plain HTTP to the internet"),
         pytest.param({**ON_LOOPBACK, "via": True}, id="plain HTTP through an upstream proxy"),
         pytest.param({**ON_LOOPBACK, "own_ports": (8000,)}, id="the gateway itself"),
         pytest.param({**KEYLESS, "tls": False}, id="no TLS, even without a credential"),
         pytest.param({"upstream": Upstream("ftp", "api.openai.com", 443), "scheme": "ftp"}, id="neither https nor http"),
+        pytest.param(
+            {**KEYLESS, "upstream": Upstream("ftp", "api.openai.com", 443), "scheme": "ftp"},
+            id="neither https nor http, even without a credential",
+        ),
         pytest.param({"upstream": Upstream("https", "api.openai.com", 443, "/proxy")}, id="the base where a prefix belongs"),
     ],
 )

@@ -224,10 +224,24 @@ def test_a_call_that_needs_a_model_but_names_none_does_not_pass_the_lists() -> N
     assert refusal_of(found).reason == "model_not_allowed"
 
 
+def test_a_call_without_a_model_passes_where_there_are_no_lists() -> None:
+    assert isinstance(route(call(model=None, format=Format.OPENAI_RESPONSES), rules()), Route)
+
+
+def test_the_lists_hold_for_every_call_that_names_a_model() -> None:
+    found = route(call(model="gpt-4o", format=Format.OPENAI_OTHER), rules(providers=openai(deny=("gpt-4o",))))
+
+    assert isinstance(found, Refusal)
+
+
 def test_a_listing_passes_the_lists() -> None:
     found = route(call(model=None, format=Format.OPENAI_MODELS), rules(providers=openai(allow=("o3",))))
 
     assert isinstance(found, Route)
+
+
+def test_a_listing_without_lists_shows_everything() -> None:
+    assert visible_models(provider(), ["b", "a"]) == ("b", "a")
 
 
 def test_a_listing_shows_the_allowed_models_in_order() -> None:

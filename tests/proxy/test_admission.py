@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from mitmproxy.proxy.mode_specs import ProxyMode
+
 from support import making
 from valetkey.assembly import assemble_on
 from valetkey.proxy import admission

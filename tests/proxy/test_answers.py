@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from mitmproxy import http
+
 from support import making
 from valetkey.assembly import assemble_on
 

@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+
 from support.proxy_receipts import receipt
 from valetkey.proxy import calllog
 

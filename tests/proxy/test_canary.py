@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons
+
 from support import making
 from support.playing import broken
 from valetkey.assembly import assemble_on

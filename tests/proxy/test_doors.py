@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from mitmproxy.test import taddons
+
 from valetkey.errors import StartError
 from valetkey.model import Address, GatewayRules
 from valetkey.proxy import doors

@@ -7,6 +7,7 @@ import pytest
 from mitmproxy import hooks
 from mitmproxy.proxy import layer, server_hooks
 from mitmproxy.test import tflow
+
 from support import making
 from valetkey.assembly import assemble
 from valetkey.proxy import guard
@@ -133,6 +134,8 @@ def test_every_hook_that_sees_traffic_is_guarded():
     assert unguarded == []
 
 
-@pytest.mark.parametrize("name", ["requestheaders", "request", "responseheaders", "response", "error", "http_connect", "next_layer"])
+@pytest.mark.parametrize(
+    "name", ["requestheaders", "request", "responseheaders", "response", "error", "http_connect", "next_layer"]
+)
 def test_the_hooks_we_rely_on_exist_in_this_mitmproxy(name):
     assert name in hooks.all_hooks

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from valetkey.formats import UsageChunkFilter, UsageTap
 from valetkey.model import Format
 from valetkey.proxy.pump import Pump

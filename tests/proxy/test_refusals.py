@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from valetkey.model import Dialect, Refusal
 from valetkey.proxy import refusals
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support import making
 from valetkey.proxy.runtime import Runtime
 
@@ -22,7 +23,9 @@ def test_turns_rise_per_pool():
     assert [runtime.turn("a"), runtime.turn("a"), runtime.turn("b")] == [0, 1, 0]
 
 
-@pytest.mark.parametrize(("policy", "healthy", "blocks"), [("open", False, False), ("closed", False, True), ("closed", True, False)])
+@pytest.mark.parametrize(
+    ("policy", "healthy", "blocks"), [("open", False, False), ("closed", False, True), ("closed", True, False)]
+)
 def test_the_ledger_blocks_calls_only_when_told_to(policy, healthy, blocks):
     runtime = making.runtime(f"version: 1\ngateway: {{ledger_failure: {policy}}}\n")
     runtime.writer = type("Writer", (), {"healthy": healthy})()

@@ -5,6 +5,7 @@ import json
 import pytest
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
+
 from support import making
 from support.playing import broken
 from valetkey.assembly import assemble_on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mitmproxy.proxy.layers import http as http_layers
+
 from support import making
 from support.playing import Play, broken
 from valetkey.proxy import intake, stream, traffic, wire

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from mitmproxy.test import tflow
+
 from support.proxy_receipts import receipt
 from valetkey.model import Attempt
 from valetkey.proxy import views

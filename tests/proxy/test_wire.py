@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from mitmproxy.connection import ConnectionState, Server
+
 from support import making
 from valetkey.assembly import assemble_on
 from valetkey.errors import WireError

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mitmproxy.test import tflow, tutils
+
 from valetkey.catalog import load_catalog
 from valetkey.model import Key, Rules
 from valetkey.proxy.runtime import Runtime

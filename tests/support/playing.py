@@ -17,6 +17,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
+
 from valetkey.assembly import assemble_on
 from valetkey.proxy import stream
 from valetkey.proxy.runtime import Runtime

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-import sabotage_targets  # noqa: E402
+import sabotage_targets
 
 _SWITCH = Path(os.environ["VALETKEY_TEST_SABOTAGE"])
 

@@ -102,8 +102,9 @@ def _parse(ip: str) -> IPAddress | None:
 def _is_public(address: IPAddress) -> bool:
     """Whether it belongs to the public internet; transition addresses (6to4, Teredo) hide another one and do not."""
     if isinstance(address, IPv6Address):
+        # Older Pythons call transition addresses global.
         return address in _GLOBAL_SIX and address.is_global and not (address.sixtofour or address.teredo)
-    return address.is_global and not address.is_multicast and not address.is_reserved and address != _WIRE_SERVER
+    return address.is_global and not address.is_multicast and address != _WIRE_SERVER
 
 
 def _is_local_name(name: str) -> bool:

@@ -68,7 +68,9 @@ def locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection
         model = found.groupdict().get("model")
         return Place(surface, endpoint, unquote(model) if model else None, path[len(surface.base) :])
     if wrong_method is not None:
-        return Refusal(405, "method_not_allowed", f"{method} {path} is not allowed; {facts.name} takes {', '.join(wrong_method.methods)}")
+        return Refusal(
+            405, "method_not_allowed", f"{method} {path} is not allowed; {facts.name} takes {', '.join(wrong_method.methods)}"
+        )
     text = f"{path} is not on {facts.name}'s list of endpoints that a key may be used for"
     return Refusal(403, "endpoint_not_allowed", text)
 
@@ -156,9 +158,7 @@ def _placed(provider: Provider, method: str, path: str) -> tuple[str, Place] | R
     return place if isinstance(place, Refusal) else (provider.name, place)
 
 
-def _candidates(
-    providers: Mapping[str, Provider], path: str, headers: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def _candidates(providers: Mapping[str, Provider], path: str, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Providers and paths to try, in order; a path without `/v1` is tried with the provider's base as well."""
     anthropic_first = "anthropic-version" in headers or "x-api-key" in headers
     order = [Dialect.ANTHROPIC, Dialect.OPENAI] if anthropic_first else [Dialect.OPENAI, Dialect.ANTHROPIC]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from ..model import Caller, Dialect, Door, Provider, Refusal
+from ..model import Dialect, Door, Provider, Refusal
 from ..policy import callers, credentials, egress, paths
 from .passage import Arrival, Passage, new_id
 from .runtime import Runtime
@@ -142,8 +142,6 @@ def _foreign_key(passage: Passage) -> Refusal | None:
 def caller_of_tunnel(value: str | None) -> str | None:
     """The user in a `Proxy-Authorization: Basic` header, None when there is none."""
     return credentials.basic_user(value) if value else None
-
-
 
 
 def _bare(path: str) -> str:

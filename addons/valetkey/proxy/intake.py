@@ -120,4 +120,3 @@ def _too_large(passage: Passage) -> Refusal:
     limit = passage.snapshot.rules.gateway.max_body
     text = f"the request body is larger than gateway.max_body ({limit} bytes), and its model, which routing needs, is inside it"
     return Refusal(413, "too_large", text)
-

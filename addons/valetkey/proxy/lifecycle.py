@@ -16,7 +16,7 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from ..errors import ConfigurationError, LedgerError, StartError
-from ..ledger import LedgerWriter, archive_for, open_store
+from ..ledger import Archive, LedgerWriter, open_store
 from ..rules import Watcher, load_snapshot
 from ..secrets import Environment
 from ..settings import Settings, resolve_ledger
@@ -122,7 +122,7 @@ class ValetLifecycle:
             logger.exception("valetkey: calls go on without a ledger (gateway.ledger_failure: open)")
         self.runtime.writer = writer
         if gateway.archive:
-            self.runtime.archive = archive_for(settings.folder / gateway.archive, logger.error)
+            self.runtime.archive = Archive(settings.folder / gateway.archive, logger.error)
 
     def _look_into_streams(self) -> None:
         """Where people read flows, keep the bodies of streams and bound the flows."""

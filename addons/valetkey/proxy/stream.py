@@ -226,9 +226,7 @@ class ValetStream(HttpStream):
         yield from self.start_response_stream()
         yield from self.server_state(ResponseData(self.stream_id, held))
 
-    def handle_protocol_error(
-        self, event: RequestProtocolError | ResponseProtocolError
-    ) -> layer.CommandGenerator[None]:
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
         """While nothing has reached the agent, a broken upstream is a 502 in the agent's format, not a closed connection."""
         passage = self.traffic.passage(self.flow) if hasattr(self, "flow") else None
         waiting = self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)

@@ -40,9 +40,7 @@ def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Run
     address = server.peername[0] if server.peername else ""
     if not server.via:
         gateway = runtime.snapshot.rules.gateway
-        reason = egress.address_refusal(
-            address, flow.request.port, gateway.egress_allow, flow.request.host, runtime.own_ports
-        )
+        reason = egress.address_refusal(address, flow.request.port, gateway.egress_allow, flow.request.host, runtime.own_ports)
         if reason:
             raise WireError(403, "egress", reason)
     copy = flow.request.copy()

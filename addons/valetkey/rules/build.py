@@ -88,7 +88,9 @@ class Builder:
         if entry.like is None:
             self._say(path, f"{name} is no provider of the catalogue", _near(name, self._catalog) or "add like: and upstream:")
         elif known is not None:
-            self._say((*path, "like"), f"{name} is a provider of the catalogue and is like nothing but itself", "choose another name")
+            self._say(
+                (*path, "like"), f"{name} is a provider of the catalogue and is like nothing but itself", "choose another name"
+            )
         elif entry.like not in self._catalog:
             self._say((*path, "like"), f"{entry.like} is no provider of the catalogue", _near(entry.like, self._catalog))
         elif entry.upstream is None:
@@ -192,5 +194,3 @@ def _gateway(entry: GatewayEntry) -> GatewayRules:
 def _near(word: str, known: Mapping[str, object] | set[str]) -> str:
     near = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {near[0]}?" if near else ""
-
-

@@ -112,9 +112,7 @@ def _key(value: object) -> object:
 
 KeyList = Annotated[
     tuple[Annotated[KeyEntry, BeforeValidator(_key)], ...],
-    WithJsonSchema(
-        {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^(env|file):"}, {"type": "object"}]}}
-    ),
+    WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^(env|file):"}, {"type": "object"}]}}),
 ]
 Keys = Annotated[
     Annotated[KeyList, Tag("list")] | Annotated[Literal["none"], Tag("none")],

@@ -1,0 +1,32 @@
+"""Newline-delimited JSON, line by line."""
+
+from __future__ import annotations
+
+
+class LineParser:
+    """Cuts a stream into lines; a line beyond `limit` bytes is dropped, never kept in part."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._dropping = False
+
+    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
+        """The lines that `data` completes; they have no name."""
+        self._buffer += data
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = bytearray(rest)
+        found: list[tuple[str | None, bytes]] = []
+        for line in lines:
+            if not self._dropping:
+                found.append((None, bytes(line).strip()))
+            self._dropping = False
+        if len(self._buffer) > self._limit:
+            self._buffer.clear()
+            self._dropping = True
+        return found
+
+    def end(self) -> list[tuple[str | None, bytes]]:
+        """The last line, if it did not end."""
+        rest, self._buffer = bytes(self._buffer).strip(), bytearray()
+        return [(None, rest)] if rest and not self._dropping else []

@@ -1,0 +1,44 @@
+"""Where receipts are kept: the contract of a store, and how one is found by its URI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import LedgerError
+from ..model import Receipt
+from .query import Query, Total
+from .sqlite import SqliteStore
+
+
+class Store(Protocol):
+    """A place for receipts. Every method raises LedgerError when it cannot do its work."""
+
+    def add(self, receipts: Sequence[Receipt]) -> None:
+        """Keep receipts, all or none; one whose id is known already is left as it was."""
+        ...
+
+    def receipts(self, query: Query) -> Iterator[Receipt]:
+        """Receipts, newest last."""
+        ...
+
+    def totals(self, by: Sequence[str], query: Query) -> list[Total]:
+        """Sums per group, the dearest first. Raises ValueError for a group that is not in `GROUPS`."""
+        ...
+
+    def purge(self, query: Query) -> int:
+        """Delete receipts; how many."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+def open_store(uri: str, *, readonly: bool = False) -> Store:
+    """Open `sqlite:///PATH` (three slashes and a relative path, four an absolute one). Raises LedgerError."""
+    scheme, separator, rest = uri.partition(":///")
+    if not separator or scheme != "sqlite":
+        raise LedgerError(f"{uri}: no store of this kind is known; use sqlite:///PATH")
+    return SqliteStore(Path(rest), readonly=readonly)

@@ -1,0 +1,156 @@
+"""What an answer used and what that costs. The one file that knows `genai-prices`.
+
+Usage is extracted and priced by that library; rules.yaml may set prices of its own, and a cost that the provider itself
+reports wins. Money is exact (`Decimal`). Whatever a provider sends, nothing here raises: numbers that are no counts mean that
+no usage was reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
+from typing import Any
+
+from genai_prices import Usage, calc_price, extract_usage
+
+from ..model import Metering, PriceOverride, Provider
+
+LIMIT = 10**12
+"""No answer has a trillion tokens; larger numbers are nonsense or an attack on sums."""
+_MILLION = Decimal(1_000_000)
+
+
+def measure(
+    document: Mapping[str, Any] | None, provider: Provider, flavor: str | None, model: str | None, when: float
+) -> Metering:
+    """Usage and cost of an answer.
+
+    `document` is the body, or what a stream folds to; `flavor` the endpoint's; `model` as asked for (the document's own wins);
+    `when` Unix seconds, since prices change.
+    """
+    if document is None:
+        return Metering()
+    reported = _model_of(document)
+    usage = _extract(document, provider, flavor)
+    if usage is None:
+        return Metering(model=reported)
+    metering = Metering(usage=usage, usage_source="reported", model=reported)
+    cost = _reported_cost(document, provider.facts.usage.cost_path)
+    if cost is not None:
+        return replace(metering, cost_usd=cost, cost_source="reported")
+    return _priced(metering, provider, (reported, model), when, _context(document))
+
+
+def estimated(usage: Mapping[str, int], provider: Provider, model: str | None, when: float) -> Metering:
+    """The price of an estimate."""
+    return _priced(Metering(usage=usage, usage_source="estimated"), provider, (model,), when, {})
+
+
+def format_usd(cost: Decimal | None) -> str | None:
+    """A plain decimal number without exponent or trailing zeros; None stays None."""
+    if cost is None:
+        return None
+    text = format(cost, "f")
+    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None) -> dict[str, int] | None:
+    facts = provider.facts.usage
+    if facts.extractor is None or flavor is None:
+        return None
+    own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
+    try:
+        usage = extract_usage(document, provider_id=facts.extractor, api_flavor=own).usage
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        return None
+    return _counts(usage)
+
+
+def _counts(usage: Any) -> dict[str, int] | None:
+    """The reported counts as whole numbers; None when one of them is no count."""
+    found = {}
+    for name, value in vars(usage).items():
+        if name.startswith("_") or value is None:
+            continue
+        if not isinstance(value, int | float | Decimal) or not math.isfinite(value) or not 0 <= value <= LIMIT:
+            return None
+        found[name] = int(value)
+    return found or None
+
+
+def _priced(
+    metering: Metering, provider: Provider, models: tuple[str | None, ...], when: float, context: Mapping[str, str]
+) -> Metering:
+    """With the first price that is known for one of `models`: the rules' own, else the library's."""
+    known = [model for model in models if model]
+    for model in known:
+        for override in provider.prices:
+            if fnmatchcase(model, override.pattern):
+                return replace(metering, cost_usd=_by_override(metering.usage, override), cost_source="prices")
+    for model in known:
+        cost = _by_library(metering.usage, provider.facts.usage.prices, model, when, context)
+        if cost is not None:
+            return replace(metering, cost_usd=cost, cost_source="prices")
+    return metering
+
+
+def _by_library(
+    usage: Mapping[str, int], prices: str | None, model: str, when: float, context: Mapping[str, str]
+) -> Decimal | None:
+    if prices is None:
+        return None
+    moment = datetime.fromtimestamp(when, UTC)
+    try:
+        found = calc_price(
+            Usage(**usage), model, provider_id=prices, genai_request_timestamp=moment, price_context=context or None
+        )
+    except (LookupError, ValueError, TypeError, ArithmeticError):
+        return None
+    return found.total_price
+
+
+def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
+    """Tokens by kind times US dollars per million; a kind without a price of its own costs as input."""
+    read, written = usage.get("cache_read_tokens", 0), usage.get("cache_write_tokens", 0)
+    hour = usage.get("cache_write_1h_tokens", 0)
+    plain = max(0, usage.get("input_tokens", 0) - read - written)
+    write_price = price.cache_write if price.cache_write is not None else price.input
+    hour_price = price.cache_write_1h if price.cache_write_1h is not None else write_price
+    read_price = price.cache_read if price.cache_read is not None else price.input
+    total = plain * price.input + read * read_price + max(0, written - hour) * write_price + hour * hour_price
+    return (total + usage.get("output_tokens", 0) * price.output) / _MILLION
+
+
+def _model_of(document: Mapping[str, Any]) -> str | None:
+    """The model as the answer names it; Gemini calls it `modelVersion`."""
+    for name in ("model", "modelVersion"):
+        value = document.get(name)
+        if isinstance(value, str) and value:
+            return value.removeprefix("models/")
+    return None
+
+
+def _context(document: Mapping[str, Any]) -> dict[str, str]:
+    """What else the price depends on: the service tier that was really used (OpenAI at the top, Anthropic in `usage`)."""
+    usage = document.get("usage")
+    places = (document, usage if isinstance(usage, Mapping) else {})
+    tier = next((place["service_tier"] for place in places if isinstance(place.get("service_tier"), str)), None)
+    return {"service_tier": tier} if tier else {}
+
+
+def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | None:
+    """The provider's own figure in US dollars, if it gives a sensible one."""
+    value: Any = document
+    for part in path.split(".") if path else ():
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if path is None or isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        cost = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return cost if cost.is_finite() and 0 <= cost < LIMIT else None
