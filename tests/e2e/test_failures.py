@@ -214,7 +214,8 @@ def test_kill_9_loses_nothing_older_than_a_second(lab, tmp_path):
 
 def test_shutdown_settles_what_still_runs(lab, tmp_path):
     with (
-        running(lab.gateway(tmp_path)) as gateway, gateway.client() as client,
+        running(lab.gateway(tmp_path)) as gateway,
+        gateway.client() as client,
         client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
     ):
         next(answer.iter_raw())

@@ -107,7 +107,7 @@ def test_basic_gives_user_and_password() -> None:
     assert [p.value for p in presented([(b"authorization", basic("user:pass:word"))], PATH)] == ["user", "pass:word"]
 
 
-@pytest.mark.parametrize("value", [b"", b"  ", b"Bearer", b"Bearer  ", b"Basic Og=="])
+@pytest.mark.parametrize("value", [b"", b"  ", b"Bearer", b"Bearer  ", b"Basic", b"Basic Og=="])
 def test_an_empty_credential_is_none(value: bytes) -> None:
     assert presented([(b"authorization", value), (b"cookie", b"")], f"{PATH}?key=&key") == ()
 
@@ -121,7 +121,9 @@ def test_a_credential_is_never_printed() -> None:
     assert REAL not in repr(presented([(b"x-api-key", REAL.encode())], PATH))
 
 
-@pytest.mark.parametrize("name", [OPENAI_AUTH.header, ANTHROPIC_AUTH.header, GEMINI_AUTH.header, "api-key", "X_API_KEY"])
+@pytest.mark.parametrize(
+    "name", [OPENAI_AUTH.header, ANTHROPIC_AUTH.header, GEMINI_AUTH.header, "api-key", "X_API_KEY", "Sec-WebSocket-Protocol"]
+)
 def test_the_headers_of_the_providers_are_carriers(name: str) -> None:
     assert is_carrier(name)
 
@@ -248,8 +250,9 @@ def test_the_proxys_own_credential_is_never_shown() -> None:
     assert mask_headers([(b"Proxy-Authorization", basic("alice:x")), (b"accept", b"*/*")], rules()) == ((b"accept", b"*/*"),)
 
 
-def test_a_cookie_is_masked() -> None:
-    assert mask_headers([(b"cookie", b"a=b")], rules()) == ((b"cookie", MASK.encode()),)
+@pytest.mark.parametrize("value", [b"a=b", b"sk-dummy"])
+def test_a_cookie_is_masked_whatever_it_holds(value: bytes) -> None:
+    assert mask_headers([(b"cookie", value)], rules()) == ((b"cookie", MASK.encode()),)
 
 
 @pytest.mark.parametrize("path", [PATH, PATH + "?", PATH + "?key=sk-dummy&alt=sse", PATH + "?a=b&&c=%20d", PATH + "?key"])
@@ -334,6 +337,10 @@ def test_a_websocket_handshake_keeps_what_it_needs() -> None:
         (b"Sec-WebSocket-Key", b"abc"),
         (b"Sec-WebSocket-Version", b"13"),
     )
+
+
+def test_a_handshake_is_taken_off_where_none_is_expected() -> None:
+    assert strip([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]) == ()
 
 
 def test_an_upgrade_to_anything_else_is_taken_off() -> None:

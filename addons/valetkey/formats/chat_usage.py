@@ -1,7 +1,7 @@
 """Take the chunk out of a chat stream that the agent did not ask for.
 
-With `stream_options.include_usage` an OpenAI chat stream ends with one more chunk: no choices, and the usage. Where the gateway asked for
-it and the agent did not, the agent must not see it. Nothing else is touched; an event passes with its last byte.
+With `stream_options.include_usage` an OpenAI chat stream ends with one more chunk: no choices, and the usage. Where the
+gateway asked for it and the agent did not, the agent must not see it. Nothing else is touched; an event passes with its last byte.
 """
 
 from __future__ import annotations

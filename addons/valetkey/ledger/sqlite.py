@@ -49,7 +49,7 @@ class SqliteStore:
         limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
         inner = f"SELECT rowid AS row, * FROM receipts{where} ORDER BY time DESC, row DESC{limit}"  # noqa: S608
         with self._errors("read"), closing(self._connection.cursor()) as cursor:
-            cursor.row_factory = sqlite3.Row  # type: ignore[assignment]
+            cursor.row_factory = sqlite3.Row
             for row in cursor.execute(f"SELECT * FROM ({inner}) ORDER BY time, row", values):  # noqa: S608
                 yield _receipt(row)
 
@@ -141,7 +141,7 @@ def _prepare(path: Path) -> None:
         raise LedgerError(f"{path} is a symbolic link; name the file itself")
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(path, flags, 0o600))
-    os.chmod(path, 0o600)  # SQLite gives -wal and -shm the mode of the database
+    path.chmod(0o600)  # SQLite gives -wal and -shm the mode of the database
 
 
 def _row(receipt: Receipt) -> tuple[Any, ...]:

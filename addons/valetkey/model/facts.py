@@ -79,7 +79,8 @@ class ErrorRule:
 class UsageFacts:
     """Where usage extraction and prices come from: a `genai-prices` provider id for each.
 
-    `cost_path` is the dotted path of a cost in US dollars that the provider itself reports in the body (OpenRouter: `usage.cost`).
+    `cost_path` is the dotted path of a cost in US dollars that the provider itself reports in the body
+    (OpenRouter: `usage.cost`).
     """
 
     extractor: str | None = None

@@ -151,15 +151,13 @@ def _values(carrier: str, raw: bytes) -> list[str]:
 
 def _parts(value: str) -> list[str]:
     """The secrets in `Bearer x`, `Basic x` or a bare value."""
-    words = value.split(maxsplit=1)
-    scheme, rest = (words[0].lower(), words[1:]) if words else ("", [])
-    if scheme in _SCHEMES:
-        return [word.strip() for word in rest]
-    decoded = _decode_basic(rest[0]) if scheme == "basic" and rest else None
-    if decoded is None:
-        return [value.strip()] if words else []
-    user, _, password = decoded.partition(":")
-    return [part for part in (user, password) if part]
+    scheme, rest = [*value.split(maxsplit=1), "", ""][:2]
+    if scheme.lower() == "basic":
+        decoded = _decode_basic(rest)
+        user, _, password = (rest if decoded is None else decoded).partition(":")
+        return [part for part in (user, password) if part]
+    secret = rest if scheme.lower() in _SCHEMES else value
+    return [secret.strip()] if secret.strip() else []
 
 
 def _decode_basic(text: str) -> str | None:
@@ -332,7 +330,7 @@ def _rewrite_query(path: str, edit: Callable[[_Piece], str | None]) -> str:
     bare, mark, query = path.partition("?")
     edited = [(piece.separator, edit(piece)) for piece in _pieces(query)]
     kept = [(separator, text) for separator, text in edited if text is not None]
-    if not mark or [text for _, text in kept] == [piece.text for piece in _pieces(query)]:
+    if not mark:
         return path
     rest = "".join(separator + text for separator, text in kept)
     return bare + (f"?{rest.removeprefix(kept[0][0])}" if kept else "")

@@ -56,7 +56,7 @@ def install(traffic: Traffic) -> None:
     missing = [name for name in _USED if not hasattr(_ORIGINAL, name)]
     if missing:
         raise StartError(f"this mitmproxy has no HttpStream.{missing[0]}; install a version >=12.2.2,<14")
-    http_layers.HttpStream = type("BoundStream", (ValetStream,), {"traffic": traffic})  # type: ignore[misc]
+    http_layers.HttpStream = type("BoundStream", (ValetStream,), {"traffic": traffic})  # type: ignore[assignment,misc]
 
 
 def uninstall() -> None:

@@ -13,7 +13,10 @@ from .loader import load_rules
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Rules with their usable keys. `files` are watched for changes; `states` says of each key why it is not usable (None: it is)."""
+    """Rules with their usable keys.
+
+    `files` are watched for changes; `states` says of each key why it is not usable (None: it is).
+    """
 
     rules: Rules
     keys: Mapping[str, tuple[Key, ...]]

@@ -70,10 +70,10 @@ class Environment:
         return tuple(sorted(names, key=_natural))
 
     def hide(self, names: Collection[str], is_dummy: Callable[[str], bool]) -> None:
-        """Remove the variables `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
+        """Remove `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
         if self._source is None:
             return
-        for name in {n for name in names for n in (name, TWIN + name)}:
+        for name in {spelling for plain in names for spelling in (plain, TWIN + plain)}:
             if name in self._source and not is_dummy(self._source[name]):
                 del self._source[name]
 
