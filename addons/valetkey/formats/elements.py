@@ -11,6 +11,8 @@ class ElementParser:
     """Cuts the objects out of an array, wherever the chunks break. An element beyond `limit` bytes is dropped whole."""
 
     def __init__(self, limit: int) -> None:
+        self.oversized = 0
+        """Elements that were dropped."""
         self._limit = limit
         self._buffer = bytearray()
         self._depth = 0
@@ -64,6 +66,7 @@ class ElementParser:
         if not self._dropping:
             self._buffer += data
         if len(self._buffer) > self._limit:
+            self.oversized += 1
             self._dropping = True
             self._buffer.clear()
 

@@ -5,21 +5,33 @@ One small class per format. `read` gets a decoded event that may matter and keep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..model import Format
 
 Event = Mapping[str, Any]
+
+# Text of an answer, under the names that the formats have for it. A quote inside a JSON string is escaped, so text that only
+# quotes such a member is no match.
+_TEXT = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|refusal|text|thinking|partial_json|arguments|delta|response)"\s*:\s*'
+    rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"',
+    re.DOTALL,
+)
 _KEPT = ("model", "id", "service_tier", "created", "system_fingerprint", "provider")
 
 
-class Fold:
-    """The state after the events so far. `hints` are byte strings of which an event must hold one to be decoded at all."""
+def text_length(data: bytes) -> int:
+    """About how many characters of answer a JSON text holds: the bytes between the quotes of its text members."""
+    return sum(len(text) for text in _TEXT.findall(data))
 
-    hints: tuple[bytes, ...] = (b'"usage"', b'"error"', b'"model"')
-    content_hints: tuple[bytes, ...] = (b'"content"', b'"delta"')
-    role_only: bytes | None = None
+
+class Fold:
+    """The state after the events so far. `other_content` finds what is content besides text."""
+
+    other_content: re.Pattern[bytes] = re.compile(rb"(?!)")
 
     def __init__(self) -> None:
         self.document: dict[str, Any] = {}
@@ -40,9 +52,13 @@ class Fold:
             return True
         return not self.document and b'"model' in data
 
+    def length(self, name: str | None, data: bytes) -> int:
+        """The characters of answer in an event. An event that repeats earlier ones has none."""
+        return text_length(data)
+
     def is_content(self, name: str | None, data: bytes) -> bool:
-        """Whether an event carries part of the answer: no ping, no comment, no chunk with only a role."""
-        raise NotImplementedError
+        """Whether an event without text carries part of the answer: no ping, no chunk with only a role."""
+        return self.other_content.search(data) is not None
 
     def _keep(self, event: Event, names: tuple[str, ...] = _KEPT) -> None:
         for name in names:
@@ -58,10 +74,13 @@ class Fold:
 class ChatFold(Fold):
     """OpenAI chat and completions; Groq reports in `x_groq`, others in the last chunk with choices."""
 
+    other_content = re.compile(
+        rb'"finish_reason"\s*:\s*"|"(?:tool_calls|images)"\s*:\s*\[\s*\{|"(?:function_call|audio)"\s*:\s*\{'
+    )
+
     def read(self, name: str | None, event: Event) -> None:
         if isinstance(event.get("error"), Mapping | str):
             self.error = event
-            return
         self._keep(event)
         self._use(event.get("usage"))
         groq = event.get("x_groq")
@@ -81,18 +100,15 @@ class ChatFold(Fold):
         if data.strip() == b"[DONE]":
             self.complete = True
 
-    def is_content(self, name: str | None, data: bytes) -> bool:
-        if b'"choices"' not in data:
-            return False
-        if any(mark in data for mark in (b'"text":"', b'"text": "', b'"tool_calls"', b'"reasoning', b'"refusal":"')):
-            return True
-        return b'"content":"' in data.replace(b" ", b"") and b'"content":""' not in data.replace(b" ", b"")
+    def length(self, name: str | None, data: bytes) -> int:
+        return text_length(data) if b'"choices"' in data else 0
 
 
 class ResponsesFold(Fold):
     """OpenAI Responses: usage stands in the last event's `response`."""
 
     _LAST = ("response.completed", "response.incomplete", "response.failed")
+    _READ = re.compile(rb'"type"\s*:\s*"(?:response\.(?:created|completed|incomplete|failed)|error)"')
 
     def read(self, name: str | None, event: Event) -> None:
         kind = event.get("type", name)
@@ -102,17 +118,23 @@ class ResponsesFold(Fold):
             self._use(response.get("usage"))
             if kind in self._LAST and isinstance(response.get("output"), list):
                 self.document["output"] = [{"type": o.get("type")} for o in response["output"] if isinstance(o, Mapping)]
-        if kind == "error" or (kind == "response.failed"):
-            self.error = event
+            if kind == "response.failed":
+                self.error = {"error": response.get("error")}
+        if kind == "error":
+            self.error = event if "error" in event else {"error": event}
         self.complete = self.complete or kind in self._LAST
 
     def wants(self, name: str | None, data: bytes) -> bool:
-        if name == "error" or name in self._LAST or b'"type":"error"' in data.replace(b" ", b"")[:200]:
-            return True
-        return name is None and any(kind.encode() in data[:200] for kind in self._LAST)
+        if name is not None:
+            return name in ("error", "response.created", *self._LAST)
+        return self._READ.search(data) is not None
+
+    def length(self, name: str | None, data: bytes) -> int:
+        # The `.done` events and the last one repeat what the deltas brought.
+        return text_length(data) if self.is_content(name, data) else 0
 
     def is_content(self, name: str | None, data: bytes) -> bool:
-        return b".delta" in (name or "").encode() or b'.delta"' in data[:200]
+        return name.endswith(".delta") if name is not None else b'.delta"' in data
 
 
 class AnthropicFold(Fold):
@@ -135,26 +157,46 @@ class AnthropicFold(Fold):
             self._use({**self.document.get("usage", {}), **known})
 
     def wants(self, name: str | None, data: bytes) -> bool:
-        return name in ("message_start", "message_delta", "error") or (name is None and b'"usage"' in data)
+        if name is not None:
+            return name in ("message_start", "message_delta", "error")
+        return b'"usage"' in data or b'"error"' in data
 
     def mark(self, name: str | None, data: bytes) -> None:
-        self.complete = self.complete or name == "message_stop" or b'"message_stop"' in data[:60]
+        self.complete = self.complete or self._is("message_stop", name, data)
+
+    def length(self, name: str | None, data: bytes) -> int:
+        return text_length(data) if self.is_content(name, data) else 0
 
     def is_content(self, name: str | None, data: bytes) -> bool:
-        return name == "content_block_delta" or b'"content_block_delta"' in data[:60]
+        return self._is("content_block_delta", name, data)
+
+    @staticmethod
+    def _is(kind: str, name: str | None, data: bytes) -> bool:
+        return name == kind if name is not None else b'"' + kind.encode() + b'"' in data
 
 
 class GeminiFold(Fold):
     """Gemini: totals so far in most chunks; the last that is not empty counts, which may come without candidates."""
+
+    other_content = re.compile(
+        rb'"finishReason"\s*:\s*"|"(?:functionCall|inlineData|fileData|executableCode|codeExecutionResult)"\s*:\s*\{'
+    )
+
+    def wants(self, name: str | None, data: bytes) -> bool:
+        return super().wants(name, data) or b'"finishReason"' in data or b'"promptFeedback"' in data
 
     def read(self, name: str | None, event: Event) -> None:
         if isinstance(event.get("error"), Mapping):
             self.error = event
         self._keep(event, ("modelVersion", "responseId"))
         usage = event.get("usageMetadata")
-        if isinstance(usage, Mapping) and usage:
+        # Some chunks carry metadata that counts nothing (`trafficType` alone).
+        if isinstance(usage, Mapping) and any(str(key).endswith("TokenCount") for key in usage):
             self.document["usageMetadata"] = dict(usage)
             self.has_usage = True
+        feedback = event.get("promptFeedback")
+        if isinstance(feedback, Mapping) and feedback.get("blockReason"):
+            self.complete = True
         candidates = event.get("candidates")
         if isinstance(candidates, list):
             first = candidates[0] if candidates and isinstance(candidates[0], Mapping) else {}
@@ -164,12 +206,12 @@ class GeminiFold(Fold):
             if isinstance(grounding, Mapping):
                 self.document["candidates"] = [{"groundingMetadata": dict(grounding)}]
 
-    def is_content(self, name: str | None, data: bytes) -> bool:
-        return b'"parts"' in data
-
 
 class OllamaFold(Fold):
     """Ollama's own lines: counts stand in the last, under names of their own; folded to OpenAI's."""
+
+    other_content = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+    _DONE = re.compile(rb'"done"\s*:\s*true')
 
     def read(self, name: str | None, event: Event) -> None:
         if "error" in event:
@@ -182,10 +224,7 @@ class OllamaFold(Fold):
                 self._use({"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output})
 
     def wants(self, name: str | None, data: bytes) -> bool:
-        return b'"done":true' in data.replace(b" ", b"") or super().wants(name, data)
-
-    def is_content(self, name: str | None, data: bytes) -> bool:
-        return b'"done"' in data
+        return self._DONE.search(data) is not None or super().wants(name, data)
 
 
 _FOLDS: Mapping[Format, type[Fold]] = {

@@ -7,6 +7,8 @@ class LineParser:
     """Cuts a stream into lines; a line beyond `limit` bytes is dropped, never kept in part."""
 
     def __init__(self, limit: int) -> None:
+        self.oversized = 0
+        """Lines that were dropped."""
         self._limit = limit
         self._buffer = bytearray()
         self._dropping = False
@@ -14,14 +16,15 @@ class LineParser:
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
         """The lines that `data` completes; they have no name."""
         self._buffer += data
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = bytearray(rest)
+        *lines, rest = self._buffer.split(b"\n") if b"\n" in data else [self._buffer]
+        self._buffer = bytearray(rest) if lines else self._buffer
         found: list[tuple[str | None, bytes]] = []
         for line in lines:
             if not self._dropping:
                 found.append((None, bytes(line).strip()))
             self._dropping = False
         if len(self._buffer) > self._limit:
+            self.oversized += not self._dropping
             self._buffer.clear()
             self._dropping = True
         return found

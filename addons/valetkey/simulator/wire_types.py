@@ -1,0 +1,60 @@
+"""What passes between the simulator's transports and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Fields = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as a transport read it. Header names keep their case; `host` is Host or :authority."""
+
+    method: str
+    path: str
+    host: str
+    headers: Fields
+    body: bytes
+    protocol: str
+    sni: str | None = None
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, whatever its case."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a body, after a delay in seconds. `cut` breaks the connection in place of sending."""
+
+    data: bytes = b""
+    delay: float = 0.0
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """An answer to be played. `delay` is waited before the head; `whole` bodies get a content-length."""
+
+    status: int
+    headers: Fields
+    pieces: Iterable[Piece]
+    whole: bool = True
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the simulator got: the proof of what reached the provider."""
+
+    time: float
+    host: str
+    sni: str | None
+    protocol: str
+    method: str
+    path: str
+    headers: Fields
+    body: bytes
+    credentials: list[str] = field(default_factory=list)
