@@ -24,7 +24,6 @@ NOT_SERVED = {"OPENAI_API_KEY": REAL_KEYS["OPENAI_API_KEY_1"]}
 @pytest.fixture(scope="module")
 def gateway(lab, tmp_path_factory):
     rules = """
-      max_body: 1 MB
     providers:
       dead: {like: openai, upstream: "http://127.0.0.1:9", keys: none}
       groq: {upstream: "https://localhost:%d"}
@@ -37,7 +36,9 @@ def gateway(lab, tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as plain:
         plain.listen()
         port = plain.getsockname()[1]
-        with running(lab.gateway(tmp_path_factory.mktemp("failures"), rules % (free_ports(1)[0], port))) as started:
+        with running(
+            lab.gateway(tmp_path_factory.mktemp("failures"), rules % (free_ports(1)[0], port), gateway="max_body: 1 MB")
+        ) as started:
             yield started
 
 
@@ -93,7 +94,7 @@ def test_an_upstream_without_tls_gets_no_key(lab, tmp_path):
     with run_in_thread() as plain:
         with running(lab.gateway(tmp_path, dial=lab.dial | {"api.openai.com": plain.port})) as gateway:
             answer = post(gateway)
-        assert (answer.status_code, plain.seen) == (502, [])
+        assert (answer.status_code, list(plain.seen)) == (502, [])
 
 
 def test_an_oversized_body_is_refused_with_the_reason(gateway):
@@ -239,7 +240,7 @@ def test_a_locked_ledger_lets_traffic_go_on_when_open(lab, tmp_path):
 
 
 def test_a_locked_ledger_stops_traffic_when_closed(lab, tmp_path):
-    with running(lab.gateway(tmp_path, "  ledger_failure: closed\n")) as gateway:
+    with running(lab.gateway(tmp_path, gateway="ledger_failure: closed")) as gateway:
         holder = lock(gateway)
         post(gateway)
         refused = wait_for(lambda: post(gateway).status_code == 503, "the refusal")

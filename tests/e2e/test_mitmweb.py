@@ -20,7 +20,7 @@ LIMIT = 5
 @pytest.fixture(scope="module")
 def web(lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
-    with running(lab.gateway(folder, f"  max_flows: {LIMIT}\n", tool="mitmweb")) as gateway:
+    with running(lab.gateway(folder, gateway=f"max_flows: {LIMIT}", tool="mitmweb")) as gateway:
         yield gateway
 
 

@@ -34,8 +34,7 @@ def artefacts(lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("artefacts")
     options = ["-w", str(folder / "flows.mitm"), "--set", f"hardump={folder}/dump.har", "--set", "termlog_verbosity=debug"]
     options += ["--set", "flow_detail=4"]
-    rules = "  archive: archive\n  log: json\n"
-    with running(lab.gateway(folder, rules, arguments=options)) as gateway:
+    with running(lab.gateway(folder, gateway="archive: archive\nlog: json", arguments=options)) as gateway:
         _use(gateway)
         (folder / "children.txt").write_bytes(_children(gateway))
         gateway.receipts(len(CALLS))

@@ -87,17 +87,20 @@ PROGRAMS = {
     """,
     "gemini": """
         from google import genai
-        out = genai.Client().models.generate_content(model="gemini-2.5-flash", contents="hi")
+        client = genai.Client()
+        out = client.models.generate_content(model="gemini-2.5-flash", contents="hi")
         print(json.dumps([out.text, out.usage_metadata.total_token_count > 0]))
     """,
     "gemini streamed": """
         from google import genai
-        parts = genai.Client().models.generate_content_stream(model="gemini-2.5-flash", contents="hi")
+        client = genai.Client()
+        parts = client.models.generate_content_stream(model="gemini-2.5-flash", contents="hi")
         print(json.dumps(["".join(p.text or "" for p in parts), True]))
     """,
     "gemini count_tokens": """
         from google import genai
-        out = genai.Client().models.count_tokens(model="gemini-2.5-flash", contents="hi")
+        client = genai.Client()
+        out = client.models.count_tokens(model="gemini-2.5-flash", contents="hi")
         print(json.dumps([str(out.total_tokens), out.total_tokens > 0]))
     """,
     "requests": """

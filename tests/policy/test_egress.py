@@ -241,7 +241,13 @@ def test_a_credential_may_go_where_everything_agrees(changes: dict[str, Any]) ->
         pytest.param({**KEYLESS, "tls": False}, id="no TLS, even without a credential"),
         pytest.param({"upstream": Upstream("ftp", "api.openai.com", 443), "scheme": "ftp"}, id="neither https nor http"),
         pytest.param(
-            {**KEYLESS, "upstream": Upstream("ftp", "api.openai.com", 443), "scheme": "ftp"},
+            {
+                **KEYLESS,
+                "upstream": Upstream("ftp", "api.openai.com", 443),
+                "scheme": "ftp",
+                "authority": "api.openai.com:443",
+                "host_headers": (),
+            },
             id="neither https nor http, even without a credential",
         ),
         pytest.param({"upstream": Upstream("https", "api.openai.com", 443, "/proxy")}, id="the base where a prefix belongs"),

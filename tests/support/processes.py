@@ -69,6 +69,7 @@ class Gateway:
         folder: Path,
         *,
         rules: str = "",
+        gateway: str = "",
         dial: Mapping[str, int] | None = None,
         ca: Path | None = None,
         confdir: Path | None = None,
@@ -85,7 +86,7 @@ class Gateway:
         allow = ["egress_allow: [" + ", ".join(dial) + "]"] if dial else []
         self.head = "\n".join(
             ["version: 1", "gateway:", f"  proxy: 127.0.0.1:{self.proxy_port}", f"  api: 127.0.0.1:{self.api_port}"]
-            + [f"  {line}" for line in allow]
+            + [f"  {line}" for line in (*allow, *gateway.splitlines())]
         )
         self.write_rules(rules)
         self._command = self._build(tool, dial, ca, arguments, scripts)
@@ -93,7 +94,7 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_rules(self, rules: str) -> None:
-        """Write rules.yaml: the doors, then `rules` (whose `gateway:` lines, if any, are indented by two)."""
+        """Write rules.yaml: the doors and `gateway` settings given at first, then `rules`."""
         self.rules.write_text(self.head + "\n" + textwrap.dedent(rules))
 
     def _build(self, tool: str, dial: object, ca: Path | None, arguments: Sequence[str], scripts: Sequence[Path]) -> list[str]:

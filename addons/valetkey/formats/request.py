@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .jsonscan import JsonScanError, Members, scan, scan_inner, value
 
 _FIELD_LIMIT = 1024
-"""Longest model name in a form; real ones stay below 100."""
+"""Longest model name in a form, in bytes; real ones stay below 100."""
+
+_HEADERS_LIMIT = 8 * 1024
+"""Longest headers of one part of a form, in bytes."""
+
+_PARTS_LIMIT = 1000
+"""Most places in a form that look like the beginning of a part."""
+
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE)
+_AFTER_MARK = re.compile(rb"(--)?[ \t]*+(?:\r\n|\Z)")
+_IS_MODEL = re.compile(rb'^content-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model(?=[\s;]|\Z))', re.IGNORECASE | re.MULTILINE)
+
+_ROUTING = ("model", "stream", "stream_options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,10 @@ class RequestFacts:
 def read_request(body: bytes) -> RequestFacts:
     """Read a JSON request. Raises `JsonScanError` for anything that two parsers could read differently."""
     members = scan(body)
+    for name in members:
+        # Servers written in Go match names without regard to case: `Model` there overrides `model`.
+        if name not in _ROUTING and name.casefold() in _ROUTING:
+            raise JsonScanError(f"a member at byte {members[name].key_start} is called {name.casefold()!r} in another case")
     model = _value(body, members, "model")
     if model is not None and not isinstance(model, str):
         raise JsonScanError("the member model is no string")
@@ -31,17 +49,44 @@ def read_request(body: bytes) -> RequestFacts:
 
 
 def read_multipart_model(body: bytes, content_type: str) -> str | None:
-    """The field `model` of a multipart form (audio, images); None where there is none. Never raises."""
-    boundary = re.search(r'boundary="?([^";]+)"?', content_type, re.IGNORECASE)
+    """The field `model` of a multipart form (audio, images); None where there is none.
+
+    Raises `JsonScanError` when the form has the field twice or it is longer than any name: two servers would not agree.
+    """
+    found = [content for headers, content in _parts(body, content_type) if _IS_MODEL.search(headers)]
+    if len(found) > 1:
+        raise JsonScanError("the form has the field model more than once")
+    if found and len(found[0]) > _FIELD_LIMIT:
+        raise JsonScanError(f"the form's field model is longer than {_FIELD_LIMIT} bytes")
+    return found[0].decode("utf-8", "replace").strip() if found else None
+
+
+def _parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
+    """The headers and the first bytes of the content of each part of a form (RFC 7578). No file is copied."""
+    boundary = _BOUNDARY.search(content_type)
     if boundary is None:
-        return None
-    mark = re.escape(b"--" + boundary.group(1).encode("latin-1", "replace"))
-    pattern = (
-        mark
-        + rb'\r\n(?:[^\r\n]*\r\n)*?[^\r\n]*;\s*name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,%d})\r\n' % _FIELD_LIMIT
-    )
-    found = re.search(pattern, body, re.IGNORECASE)
-    return found.group(1).decode("utf-8", "replace").strip() if found else None
+        return
+    lines = _delimiters(body, b"--" + (boundary[1] or boundary[2]).encode("latin-1", "replace"))
+    for (_, begin), (end, _) in pairwise(lines):
+        blank = body.find(b"\r\n\r\n", begin - 2, min(end, begin + _HEADERS_LIMIT))
+        if blank >= 0:
+            yield body[begin:blank], body[blank + 4 : min(end - 2, blank + 4 + _FIELD_LIMIT + 1)]
+
+
+def _delimiters(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Where the lines that delimit parts begin and end, up to the closing one; the end of the body closes as well."""
+    at = body.find(mark)
+    for _ in range(_PARTS_LIMIT):
+        if at < 0:
+            yield len(body) + 2, len(body)
+            return
+        rest = _AFTER_MARK.match(body, at + len(mark))
+        if rest and (at == 0 or body[at - 2 : at] == b"\r\n"):
+            yield at, rest.end()
+            if rest[1]:
+                return
+        at = body.find(mark, at + len(mark))
+    raise JsonScanError(f"the form has more than {_PARTS_LIMIT} parts")
 
 
 def _value(body: bytes, members: Members, name: str) -> object:

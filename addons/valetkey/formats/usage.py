@@ -9,13 +9,17 @@ from typing import Any
 from ..model import Format
 from .decode import DecodeError, Decoder, decoder
 from .elements import ElementParser
-from .folding import Fold, OllamaFold, fold_for
+from .folding import Fold, OllamaFold, fold_for, text_length
 from .jsonscan import JsonScanError, pick
 from .lines import LineParser
 from .sse import SseParser
 
 BODY_LIMIT = 64 * 1024 * 1024
-EVENT_LIMIT = 8 * 1024 * 1024
+"""Largest whole body that is read, in bytes."""
+
+EVENT_LIMIT = 32 * 1024 * 1024
+"""Largest event of a stream that is read. Gemini puts an image and the usage into one; a large image takes 20 MB."""
+
 _WHOLE = (
     "model", "usage", "usageMetadata", "modelVersion", "id", "responseId", "service_tier", "x_groq", "error", "tools",
     "done", "prompt_eval_count", "eval_count",
@@ -26,8 +30,10 @@ _BYTES_PER_TOKEN = 4
 class UsageTap:
     """Fed with an answer's body as it passes; `document` then is the body that usage is extracted from, None without any.
 
-    Never raises: what goes wrong is in `problem`. `complete` means that the format's end marker, or a whole body, was seen;
-    `error` is an error that came inside a 200.
+    Never raises: what goes wrong is in `problem`, a sentence or None, and what was read until then stays. `events` counts
+    what the stream brought (1 for a whole body), `output_chars` the characters of answer in it, to estimate from.
+    `saw_content` turns true with the first byte of a whole body, or the first event that commits the provider to an
+    answer: text, a tool call, an end; not a comment, a ping, a chunk with only a role, or an error.
     """
 
     def __init__(
@@ -38,16 +44,13 @@ class UsageTap:
         self.output_chars = 0
         self.saw_content = False
         self._fold = fold_for(format)
-        self._whole: bytearray | None = None
-        self._whole_document: dict[str, Any] | None = None
         self._limit = limit
         self._decoder: Decoder | None = None
-        kind = (content_type or "").partition(";")[0].strip().lower()
-        self._parser = _parser_for(kind, self._fold)
-        if self._parser is None:
-            self._whole = bytearray()
+        self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
+        self._whole = bytearray()
+        self._whole_document: dict[str, Any] | None = None
         try:
-            self._decoder = decoder(content_encoding) if content_encoding else None
+            self._decoder = decoder(content_encoding)
         except DecodeError as error:
             self.problem = str(error)
 
@@ -58,48 +61,63 @@ class UsageTap:
 
     @property
     def error(self) -> Mapping[str, Any] | None:
-        """The error event inside a stream, if there was one."""
+        """The error that came inside a 200, in the shape of the provider's error bodies: the details stand under `error`."""
         return self._fold.error
 
     @property
     def complete(self) -> bool:
-        """Whether the answer was seen to its end."""
+        """Whether the answer was seen to its end: the format's end marker, or a whole body."""
         return self._fold.complete or self._whole_document is not None
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's own id of the answer."""
+        document = self.document or {}
+        return next((found for name in ("id", "responseId") if isinstance(found := document.get(name), str)), None)
 
     def feed(self, data: bytes) -> None:
         """Take a chunk as it came over the wire."""
-        if self.problem is not None:
+        if self.problem is not None or self._decoder is None:
             return
         try:
-            for piece in self._decoder.feed_iter(data) if self._decoder else (data,):
+            for piece in self._decoder.feed_iter(data):
                 self._take(piece)
         except DecodeError as error:
             self.problem = str(error)
 
     def end(self) -> None:
         """The answer is over, or nothing more will be seen of it."""
-        if self.problem is not None:
+        if self.problem is not None or self._decoder is None:
             return
-        if self._whole is not None:
+        try:
+            self._take(self._decoder.end())
+        except DecodeError as error:
+            self.problem = str(error)
+        if self._parser is None:
             self._read_whole()
-        elif self._parser is not None:
-            self._read_events(self._parser.end())
+            return
+        self._read_events(self._parser.end())
+        if self._parser.oversized:
+            self.problem = self.problem or f"an event is larger than {EVENT_LIMIT} bytes"
 
     def _take(self, data: bytes) -> None:
-        if self._whole is None:
-            assert self._parser is not None
+        if self.problem is not None or not data:
+            return
+        if self._parser is None and not self._whole:
+            # Blank lines keep a connection alive until the body begins (DeepSeek); its first bytes tell what it is.
+            data = data.lstrip()
+            self._parser = _parser_by_look(data)
+        if self._parser is not None:
             self._read_events(self._parser.feed(data))
             return
-        if not self._whole and not data.strip():
-            return  # keep-alive blank lines before a body (DeepSeek)
-        if not self._whole and data.lstrip()[:1] == b"[":
-            self._whole, self._parser = None, ElementParser(EVENT_LIMIT)
-            self._take(data)
+        if not self._whole and data and data[:1] not in (b"{", b"\xef"):
+            self.problem = "the answer is no JSON object"  # sound, an image, a page: not worth its memory
             return
         self._whole += data
+        self.saw_content = self.saw_content or bool(data)
         if len(self._whole) > self._limit:
             self.problem = f"the answer is larger than {self._limit} bytes"
-            self._whole = bytearray()
+            self._whole.clear()
 
     def _read_events(self, events: list[tuple[str | None, bytes]]) -> None:
         fold = self._fold
@@ -108,31 +126,39 @@ class UsageTap:
                 continue
             self.events += 1
             fold.mark(name, data)
-            if fold.is_content(name, data):
-                self.saw_content = True
-                self.output_chars += _content_length(data)
             if fold.wants(name, data):
                 event = _decoded(data)
                 if isinstance(event, dict):
                     fold.read(name, event)
+            if fold.error is None:
+                length = fold.length(name, data)
+                self.output_chars += length
+                self.saw_content = self.saw_content or length > 0 or fold.complete or fold.is_content(name, data)
 
     def _read_whole(self) -> None:
-        body, self._whole = bytes(self._whole or b"").strip(), bytearray()
+        body = bytes(self._whole)
+        self._whole.clear()
         if not body:
             return
-        try:
-            found = pick(body, _WHOLE)
-        except JsonScanError as error:
-            self.problem = f"the answer is no JSON object: {error}"
+        self.events = 1
+        self.output_chars = text_length(body)
+        found = _members(body)
+        if found is None:
+            self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
-        self.events, self.saw_content = 1, True
-        self.output_chars = len(body)
+        if isinstance(found.get("error"), Mapping | str):
+            self._fold.error = {"error": found["error"]}
+        self._whole_document = self._native(found) | _billed_beside(body)
+
+    def _native(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The members of a whole body with `usage` where the extractors look for it."""
         if isinstance(self._fold, OllamaFold):
             self._fold.read(None, found)
-            found = dict(self._fold.document)
-        elif "usage" not in found and isinstance(found.get("x_groq"), dict):
-            found["usage"] = found["x_groq"].get("usage")
-        self._whole_document = found | _billed_beside(body)
+            return dict(self._fold.document)
+        groq = found.get("x_groq")
+        if "usage" not in found and isinstance(groq, Mapping) and "usage" in groq:
+            found["usage"] = groq["usage"]
+        return found
 
 
 def estimate_usage(request_bytes: int, output_chars: int) -> dict[str, int]:
@@ -140,7 +166,28 @@ def estimate_usage(request_bytes: int, output_chars: int) -> dict[str, int]:
     return {"input_tokens": request_bytes // _BYTES_PER_TOKEN, "output_tokens": output_chars // _BYTES_PER_TOKEN}
 
 
+class _Sse:
+    """The SSE parser, giving names and data only. `message` is the name of an event without one."""
+
+    def __init__(self) -> None:
+        self._inner = SseParser(EVENT_LIMIT)
+
+    @property
+    def oversized(self) -> int:
+        return self._inner.oversized
+
+    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
+        return [(None if event.event == "message" else event.event, event.data) for event in self._inner.feed(data)]
+
+    def end(self) -> list[tuple[str | None, bytes]]:
+        return [(None if event.event == "message" else event.event, event.data) for event in self._inner.end()]
+
+
+_Events = _Sse | LineParser | ElementParser
+
+
 def _parser_for(kind: str, fold: Fold) -> _Events | None:
+    """The parser that a content type asks for; None leaves it to the first bytes."""
     if kind == "text/event-stream":
         return _Sse()
     if kind == "application/x-ndjson" or (isinstance(fold, OllamaFold) and kind != "application/json"):
@@ -148,20 +195,13 @@ def _parser_for(kind: str, fold: Fold) -> _Events | None:
     return None
 
 
-class _Sse:
-    """The SSE parser, giving names and data only."""
-
-    def __init__(self) -> None:
-        self._inner = SseParser(EVENT_LIMIT)
-
-    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
-        return [(event.event, event.data) for event in self._inner.feed(data)]
-
-    def end(self) -> list[tuple[str | None, bytes]]:
-        return [(event.event, event.data) for event in self._inner.end()]
-
-
-_Events = _Sse | LineParser | ElementParser
+def _parser_by_look(data: bytes) -> _Events | None:
+    """The parser for a stream whose content type does not say that it is one; None for anything else."""
+    if data.startswith(b"["):
+        return ElementParser(EVENT_LIMIT)
+    if data[:1] in (b"d", b"e", b":", b"i", b"r"):  # data, event, comment, id, retry: no JSON object begins so
+        return _Sse()
+    return None
 
 
 def _decoded(data: bytes) -> Any:
@@ -171,15 +211,25 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
-def _content_length(data: bytes) -> int:
-    """About how many characters of answer an event holds: what stands between the quotes of its longest string, at least one."""
-    return max(1, max((len(part) for part in data.split(b'"')), default=1))
+def _members(body: bytes) -> dict[str, Any] | None:
+    """The members of a whole body that matter. None where it is no JSON object, even by the lenient parser (NaN)."""
+    try:
+        return pick(body, _WHOLE)
+    except JsonScanError:
+        found = _decoded(body)
+        return {name: found[name] for name in _WHOLE if name in found} if isinstance(found, dict) else None
 
 
 def _billed_beside(body: bytes) -> dict[str, Any]:
-    """What stands outside `usage` and is billed: grounded searches of Gemini, tool calls of Responses."""
+    """What stands outside `usage` and is billed, as the streams fold it: grounded searches of Gemini, tool calls of Responses."""
     names = [name for name in ("candidates", "output") if b"groundingMetadata" in body or b"_call" in body]
     try:
-        return pick(body, names) if names else {}
+        found = pick(body, names) if names else {}
     except JsonScanError:
         return {}
+    kept: dict[str, Any] = {}
+    for name, wanted in (("candidates", "groundingMetadata"), ("output", "type")):
+        items = found.get(name)
+        if isinstance(items, list):
+            kept[name] = [{wanted: item[wanted]} for item in items if isinstance(item, Mapping) and wanted in item]
+    return kept

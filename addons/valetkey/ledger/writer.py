@@ -36,6 +36,7 @@ class LedgerWriter:
         self._queue: queue.SimpleQueue[Receipt | threading.Event | None] = queue.SimpleQueue()
         self._pending: deque[Receipt] = deque()
         self._thread = threading.Thread(target=self._run, name="valetkey ledger", daemon=True)
+        self._opened = threading.Event()
         self._store: Store | None = None
         self._retention: float | None = None
         self._purged = 0.0
@@ -59,13 +60,10 @@ class LedgerWriter:
 
     def start(self) -> None:
         """Begin. Raises LedgerError when the store cannot be opened now; the thread runs and tries again all the same."""
-        try:
-            self._store = self._open_store()
-        except LedgerError as error:
-            self.problem = str(error)
-            raise
-        finally:
-            self._thread.start()
+        self._thread.start()
+        self._opened.wait()
+        if self.problem is not None:
+            raise LedgerError(self.problem)
 
     def submit(self, receipt: Receipt) -> None:
         """Hand over a receipt."""
@@ -84,6 +82,11 @@ class LedgerWriter:
         return not self._pending and not self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._store = self._open_store()
+        except LedgerError as error:
+            self.problem = str(error)
+        self._opened.set()
         ending = False
         while not ending:
             ending, waiting = self._gather()

@@ -38,17 +38,15 @@ _REQUEST = (
 async def prove(runtime: Runtime, addons: Sequence[object]) -> None:
     """Drive the canary. Raises StartError, with what was seen, when the swap does not hold."""
     key = "sk-canary-" + random.token_hex(24)
-    before, writer, archive = runtime.snapshot, runtime.writer, runtime.archive
-    runtime.writer = runtime.archive = None
+    before = runtime.snapshot
     runtime.adopt(_snapshot(before.rules, key))
-    runtime.ready = True
+    runtime.ready = runtime.proving = True
     try:
         probe = Probe(addons)
         await probe.run()
     finally:
-        runtime.ready = False
+        runtime.ready = runtime.proving = False
         runtime.adopt(before)
-        runtime.writer, runtime.archive = writer, archive
     _judge(probe, key.encode())
 
 

@@ -74,9 +74,7 @@ class ValetLifecycle:
     async def _start(self) -> None:
         try:
             await self._prepare()
-        except StartError as error:
-            _give_up(str(error), 1)
-        except LedgerError as error:
+        except (StartError, LedgerError) as error:
             _give_up(str(error), 1)
         except ConfigurationError as error:
             _give_up(str(error), 2)
@@ -88,6 +86,7 @@ class ValetLifecycle:
         if problem:
             raise StartError(problem)
         ctx.options.update(**doors.REQUIRED)
+        self.runtime.ending = ctx.master.should_exit.is_set
         self._load_rules()
         self._open_ledger()
         self._look_into_streams()
@@ -119,7 +118,7 @@ class ValetLifecycle:
         except LedgerError:
             if gateway.ledger_failure == "closed":
                 raise
-            logger.exception("valetkey: calls go on without a ledger (gateway.ledger_failure: open)")
+            logger.error("valetkey: %s; calls go on all the same (gateway.ledger_failure: open)", writer.problem)
         self.runtime.writer = writer
         if gateway.archive:
             self.runtime.archive = Archive(settings.folder / gateway.archive, logger.error)
@@ -170,4 +169,5 @@ def _give_up(reason: str, status: int) -> None:
     """End the process with the reason, before anything was served."""
     sys.stderr.write(f"valetkey cannot start: {reason}\n")
     sys.stderr.flush()
-    raise SystemExit(status)
+    # Not from within the task, which would log itself as failed.
+    asyncio.get_running_loop().call_soon(sys.exit, status)

@@ -39,8 +39,13 @@ class Pump:
         self._transducer = transducer
         self._clock = clock
 
-    def __call__(self, data: bytes) -> bytes:
-        """One chunk, or `b""` for the end. Never raises."""
+    def __call__(self, data: bytes) -> tuple[bytes, ...]:
+        """One chunk, or `b""` for the end; gives no chunk at all rather than an empty one. Never raises."""
+        out = self._passed(data)
+        # mitmproxy would frame an empty chunk as the end of a chunked body.
+        return (out,) if out else ()
+
+    def _passed(self, data: bytes) -> bytes:
         try:
             return self._step(data)
         except Exception:

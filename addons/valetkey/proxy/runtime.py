@@ -36,6 +36,10 @@ class Runtime:
     own_ports: frozenset[int] = frozenset()
     tls_verified: bool = True
     """False while mitmproxy's `ssl_insecure` is on: then no credential goes out."""
+    proving: bool = False
+    """While the start canary runs: its call leaves no trace."""
+    ending: Callable[[], bool] = lambda: False
+    """Whether the process is about to end."""
     settle: Callable[[http.HTTPFlow], None] = lambda flow: None
     """Writes a call's receipt; set by the assembly, used by the guard when a last hook broke."""
 

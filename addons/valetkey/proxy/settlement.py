@@ -33,6 +33,8 @@ class Settlement:
         meter = shielded("metering", lambda: self._meter(passage, tap), Metering())
         receipt = self._receipt(flow, passage, meter)
         passage.settled = True
+        if self.runtime.proving:
+            return
         if self.runtime.writer is not None:
             self.runtime.writer.submit(receipt)
         shielded("showing the call", lambda: self._show(flow, passage, receipt), None)

@@ -234,6 +234,8 @@ class ValetStream(HttpStream):
             self.response_body_buf.clear()
             yield from self._upstream_failed(passage, event.message)
         else:
+            if passage is not None and not passage.settled:
+                self.traffic.broke_off(passage, by_agent=isinstance(event, RequestProtocolError))
             yield from super().handle_protocol_error(event)
 
     def _agent_waits(self) -> bool:

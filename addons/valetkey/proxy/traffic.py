@@ -53,6 +53,15 @@ class Traffic:
         passage.refusal = Refusal(502, "upstream_failed", f"{plan.provider.name} at {origin} gave no answer: {error}")
         return passage.refusal
 
+    def broke_off(self, passage: Passage, *, by_agent: bool) -> None:
+        """Note who ended a call before its time."""
+        if self.runtime.ending():
+            passage.outcome = passage.outcome or Outcome.SHUTDOWN
+            return
+        if by_agent:
+            passage.note("client_left")
+        passage.outcome = passage.outcome or (Outcome.CLIENT if by_agent else Outcome.SERVER)
+
     def ended(self, flow: http.HTTPFlow, refusal: Refusal, outcome: Outcome) -> None:
         """The layer ended the call itself: settle it, since no hook will."""
         passage = self.passage(flow)

@@ -1,0 +1,111 @@
+"""Server-sent events: cut right, and not a byte lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.chunks import randomly, singly
+from valetkey.formats.sse import SseParser
+
+CASES = [
+    pytest.param(b"data: a\n\n", [(None, b"a")], id="lf"),
+    pytest.param(b"data: a\r\n\r\n", [(None, b"a")], id="crlf"),
+    pytest.param(b"data: a\r\rdata: b\r\r", [(None, b"a"), (None, b"b")], id="cr"),
+    pytest.param(b"data: a\n\r\ndata: b\r\n\n", [(None, b"a"), (None, b"b")], id="mixed line ends"),
+    pytest.param(b"event: ping\ndata: {}\n\n", [("ping", b"{}")], id="named"),
+    pytest.param(b"event: a\nevent: b\ndata: c\n\n", [("b", b"c")], id="the last name counts"),
+    pytest.param(b"data: a\ndata: b\n\n", [(None, b"a\nb")], id="data lines are joined with LF"),
+    pytest.param(b"data:a\n\n", [(None, b"a")], id="no space"),
+    pytest.param(b"data:  a \n\n", [(None, b" a ")], id="only one space is taken"),
+    pytest.param(b"data\n\n", [], id="a field without colon is empty"),
+    pytest.param(b": keep-alive\n\ndata: a\n\n", [(None, b"a")], id="comment"),
+    pytest.param(b": keep-alive\ndata: a\n\n", [(None, b"a")], id="comment beside data"),
+    pytest.param(b"\n\n\r\ndata: a\n\n", [(None, b"a")], id="blank lines before"),
+    pytest.param(b"\xef\xbb\xbfdata: a\n\n", [(None, b"a")], id="byte order mark"),
+    pytest.param(b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [(None, b"a")], id="byte order mark later is no field"),
+    pytest.param(b"id: 1\nretry: 5\ndata: a\n\n", [(None, b"a")], id="id and retry are read over"),
+    pytest.param(b"data: a\n\ndata: b", [(None, b"a"), (None, b"b")], id="the last one without its blank line"),
+    pytest.param(b"data: \xc3\xa4\n\n", [(None, b"\xc3\xa4")], id="utf-8"),
+]
+
+
+def pieces(chunks, limit=1000):
+    parser = SseParser(limit)
+    return [event for chunk in chunks for event in parser.feed(chunk)] + parser.end()
+
+
+def meant(events):
+    return [(event.event, event.data) for event in events if event.data]
+
+
+@pytest.mark.parametrize("stream, expected", CASES)
+def test_a_stream_in_one_chunk_gives_its_events(stream, expected):
+    assert meant(pieces([stream])) == expected
+
+
+@pytest.mark.parametrize("stream, expected", CASES)
+def test_a_stream_byte_by_byte_gives_the_same_events(stream, expected):
+    assert meant(pieces(singly(stream))) == expected
+
+
+@pytest.mark.parametrize("stream, expected", CASES)
+def test_the_raw_bytes_are_the_stream(stream, expected):
+    assert b"".join(event.raw for event in pieces(singly(stream))) == stream
+
+
+@pytest.mark.parametrize("stream", [b"data: a\n\n", b"data: a\r\n\r\n", b"data: a\n\r\n", b"data: a\r\r"])
+def test_an_event_comes_out_with_the_last_byte_of_its_blank_line(stream):
+    parser = SseParser()
+    events = [parser.feed(byte) for byte in singly(stream)][-1]
+    # A CR alone ends the blank line as well; an LF after it is no reason to wait.
+    assert meant(events) == [(None, b"a")] or stream.endswith(b"\r\n")
+
+
+def test_a_crlf_event_is_out_when_its_last_byte_was_fed():
+    parser = SseParser()
+    assert meant([event for byte in singly(b"data: a\r\n\r\n") for event in parser.feed(byte)]) == [(None, b"a")]
+
+
+def test_bytes_that_look_like_no_event_pass():
+    assert b"".join(event.raw for event in pieces([b"<html>\n\n<p>\0\xff"])) == b"<html>\n\n<p>\0\xff"
+
+
+def test_an_event_beyond_the_limit_passes_whole():
+    stream = b"data: " + b"x" * 5000 + b"\n\ndata: b\n\n"
+    assert b"".join(event.raw for event in pieces(randomly(stream, 3), limit=100)) == stream
+
+
+def test_an_event_beyond_the_limit_keeps_no_data():
+    stream = b"data: " + b"x" * 5000 + b"\n\ndata: b\n\n"
+    assert meant(pieces(randomly(stream, 3), limit=1000)) == [(None, b"b")]
+
+
+def test_an_event_beyond_the_limit_is_counted_once():
+    parser = SseParser(100)
+    for chunk in randomly(b"data: " + b"x" * 5000 + b"\n\n", 3, largest=50):
+        parser.feed(chunk)
+    assert parser.oversized == 1
+
+
+def test_an_event_beyond_the_limit_does_not_wait_for_its_end():
+    assert sum(len(event.raw) for event in SseParser(100).feed(b"data: " + b"x" * 5000)) > 4900
+
+
+def test_memory_stays_bounded_without_any_blank_line():
+    parser = SseParser(1000)
+    held = sum(len(event.raw) for _ in range(200) for event in parser.feed(b"data: x\n" * 100))
+    assert 200 * 800 - held <= 1000
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"data: x", b"event: e", b":", b"\xff", b"\xef\xbb\xbf"])), st.integers(0, 9))
+def test_any_bytes_come_out_as_they_went_in(parts, seed):
+    stream = b"".join(parts)
+    assert b"".join(event.raw for event in pieces(randomly(stream, seed, 5), limit=20)) == stream
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b"event: e", b":"])), st.integers(0, 9))
+def test_chunks_do_not_change_what_is_read(parts, seed):
+    stream = b"".join(parts)
+    assert meant(pieces(randomly(stream, seed, 5))) == meant(pieces([stream]))
