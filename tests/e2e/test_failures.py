@@ -288,18 +288,20 @@ def test_a_defect_anywhere_ends_the_call_and_leaks_nothing(sabotaged, target, st
 @pytest.mark.parametrize("target", sabotage_targets.IN_A_CALL)
 def test_a_defect_in_a_call_leaves_one_receipt(sabotaged, target):
     gateway, switch = sabotaged
-    before = len(gateway.receipts())
+    probe = "probe-" + target.replace(":", "-").replace(".", "-")
     switch.write_text(target)
     try:
-        _call(gateway, True)
+        _call(gateway, True, {"user-agent": probe})
     finally:
         switch.write_text("")
-    assert len(gateway.receipts(before + 1)) == before + 1
+    wait_for(lambda: [r for r in gateway.receipts() if r["client"].startswith(probe)], "the receipt")
+    _call(gateway, True, {"user-agent": "after"})
+    assert len([r for r in gateway.receipts(1) if r["client"].startswith(probe)]) == 1
 
 
-def _call(gateway: Gateway, streamed: bool) -> tuple[str, int]:
+def _call(gateway: Gateway, streamed: bool, headers=None) -> tuple[str, int]:
     try:
-        answer = post(gateway, BODY | ({"stream": True} if streamed else {}))
+        answer = post(gateway, BODY | ({"stream": True} if streamed else {}), headers)
         return answer.text, answer.status_code
     except httpx.HTTPError as error:
         return str(error), 0

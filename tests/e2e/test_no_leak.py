@@ -93,7 +93,7 @@ def test_saved_flows_replay(lab, artefacts, tmp_path):
     seen = len(lab.simulator.seen)
     gateway = lab.gateway(tmp_path, arguments=["--client-replay", str(artefacts / "flows.mitm")]).start(ready=False)
     gateway.process.wait(60)
-    fresh = [seen_call for seen_call in lab.simulator.seen[seen:] if seen_call.path.startswith("/v1/chat")]
+    fresh = [seen_call for seen_call in list(lab.simulator.seen)[seen:] if seen_call.path.startswith("/v1/chat")]
     assert fresh and all("dummy" not in str(call.credentials) for call in fresh)
 
 

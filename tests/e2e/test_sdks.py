@@ -63,7 +63,8 @@ PROGRAMS = {
     "openai async": """
         import asyncio, openai
         async def main():
-            return await openai.AsyncOpenAI().chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
+            return await openai.AsyncOpenAI().chat.completions.create(
+                model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
         print(json.dumps([asyncio.run(main()).choices[0].message.content, True]))
     """,
     "anthropic": """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from copy import deepcopy
 
 import pytest
@@ -98,10 +99,8 @@ def test_no_edit_changes_no_byte(document):
 
 @given(st.binary())
 def test_garbage_raises_nothing_else(body):
-    try:
+    with suppress(JsonScanError):
         splice(body, {"a": 1}, ["b"])
-    except JsonScanError:
-        pass
 
 
 def test_a_name_twice_on_the_way_is_refused():

@@ -59,7 +59,7 @@ def test_threat_9_two_host_headers_are_refused():
 def test_threat_10_plain_http_to_a_provider_is_refused():
     flow = making.flow()
     flow.request.scheme, flow.request.port = "http", 80
-    flow.client_conn.tls_established = False
+    flow.client_conn.timestamp_tls_setup = None
     assert refused(flow, Arrival("absolute", "api.openai.com", False)) == 400
 
 

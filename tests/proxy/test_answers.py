@@ -14,7 +14,8 @@ def answered(content_type="application/json", status=200, body=b"{}", stream=Fal
     flow = making.flow(body=b'{"model":"gpt-4o","stream":true}' if stream else b'{"model":"gpt-4o"}')
     intake.requestheaders(flow)
     intake.request(flow)
-    flow.response = http.Response.make(status, body, {"content-type": content_type} | headers)
+    flow.response = http.Response.make(status, body, {"content-type": content_type})
+    flow.response.headers.update(headers)
     answers.responseheaders(flow)
     return flow
 

@@ -20,7 +20,7 @@ BODY = b'{"model":"m","messages":[]}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
-def head(length=len(BODY), extra=b""):
+def head(length=27, extra=b""):
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nauthorization: Bearer sk-dummy\r\n" % PORT
         + b"content-type: application/json\r\n" + extra + b"content-length: %d\r\n\r\n" % length

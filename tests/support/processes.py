@@ -170,6 +170,10 @@ class Gateway:
         import ssl
 
         context = ssl.create_default_context(cafile=str(self.ca))
+        if options.get("http2"):
+            # httpx offers http/1.1 first, and mitmproxy takes the first offer that it knows.
+            context.set_alpn_protocols(["h2"])
+            context.set_alpn_protocols = lambda protocols: None  # type: ignore[method-assign]
         return httpx.Client(proxy=self.proxy, verify=context, trust_env=False, timeout=30, **options)
 
     def agent_env(self) -> dict[str, str]:

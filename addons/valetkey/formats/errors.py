@@ -35,7 +35,8 @@ def error_event(format: Format, status: int, reason: str, message: str) -> bytes
         case Format.ANTHROPIC_MESSAGES:
             return b"event: error\ndata: " + _dump(body) + b"\n\n"
         case Format.OPENAI_RESPONSES:
-            event = {"type": "error", "code": reason, "message": message, "param": None, "sequence_number": 0}
+            # Documented flat, sent nested, and only the nested one makes the SDK raise: both.
+            event = {"type": "error", "code": reason, "message": message, "param": None, "sequence_number": 0, **body}
             return b"event: error\ndata: " + _dump(event) + b"\n\n"
         case Format.OLLAMA_CHAT | Format.OLLAMA_GENERATE:
             return _dump(body) + b"\n"

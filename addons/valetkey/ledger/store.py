@@ -27,6 +27,10 @@ class Store(Protocol):
         """Sums per group, the dearest first. Raises ValueError for a group that is not in `GROUPS`."""
         ...
 
+    def last_row(self) -> int:
+        """The number of the newest row, for `Query.after`."""
+        ...
+
     def purge(self, query: Query) -> int:
         """Delete receipts; how many."""
         ...

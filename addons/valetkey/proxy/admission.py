@@ -77,9 +77,9 @@ def identify(flow: http.HTTPFlow, passage: Passage, proxy_user: str | None) -> R
     judgement = credentials.judge(presented, rules)
     passage.caller = callers.identify(proxy_user, tuple(p.value for p in presented), rules)
     flow.request.headers.pop("proxy-authorization", None)
+    flow.request.headers = http.Headers(credentials.mask_headers(flow.request.headers.fields, rules))
     if judgement.kind == "foreign":
-        flow.request.headers = http.Headers(credentials.mask_headers(flow.request.headers.fields, rules))
-        flow.request.data.path = credentials.mask_query(path, rules).encode()
+        flow.request.path = credentials.mask_query(path, rules)
         return _foreign_key(passage)
     if judgement.kind == "none" and rules.gateway.no_credential == "refuse":
         text = "the call has no credential; send a dummy key such as sk-dummy, or set gateway.no_credential: inject"

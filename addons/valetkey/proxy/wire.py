@@ -86,6 +86,8 @@ def _check(copy: http.Request, plan: WirePlan, server: connection.Server, passag
         via=bool(server.via),
         allow=passage.snapshot.rules.gateway.egress_allow,
         own_ports=runtime.own_ports,
+        open=plan.provider.open,
+        named=upstream.origin != plan.provider.facts.upstream,
     )
     reason = egress.may_carry(facts)
     if reason:

@@ -3,6 +3,7 @@
 from .jsonschema import json_schema
 from .loader import load_rules, parse_rules
 from .snapshot import Snapshot, load_snapshot
+from .values import duration
 from .watcher import Watcher
 
-__all__ = ["Snapshot", "Watcher", "json_schema", "load_rules", "load_snapshot", "parse_rules"]
+__all__ = ["Snapshot", "Watcher", "duration", "json_schema", "load_rules", "load_snapshot", "parse_rules"]

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 _PLACEHOLDERS = re.compile(
     r"""(?ix) ^(?: <.*> | \$\{?\w+\}? | x{4,} | (sk|gsk|key)?[-_]?x{4,} | \*+ | .*\.\.\. | .*… |
-    (your|my|insert|enter|put|add|paste|replace|change|todo|none|null|test|example|placeholder)([-_ ].*)? | changeme | secret | password
+    (your|my|insert|enter|put|add|paste|replace|change|todo|none|null|test|example|placeholder)([-_ ].*)?
+    | changeme | secret | password
     | .*(your|api)[-_ ](api[-_ ])?key([-_ ]here)?)$""",
 )
 

@@ -42,11 +42,8 @@ def make_authority(folder: Path, hosts: Sequence[str]) -> AuthorityFiles:
     files = AuthorityFiles(folder / "simulator-ca.pem", folder / "simulator-cert.pem", folder / "simulator-key.pem")
     files.ca.write_bytes(ca_cert.public_bytes(serialization.Encoding.PEM))
     files.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    files.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )  # fmt: skip
-    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    files.key.write_bytes(key.private_bytes(*form))
     files.key.chmod(0o600)
     return files
 

@@ -162,7 +162,8 @@ def _response(body: Body, text: str, status: str) -> Body:
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     item = {"id": "msg_sim1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
     return {
-        "id": "resp_sim1", "object": "response", "created_at": CREATED, "status": status, "error": None, "incomplete_details": None,
+        "id": "resp_sim1", "object": "response", "created_at": CREATED, "status": status, "error": None,
+        "incomplete_details": None,
         "instructions": body.get("instructions"), "max_output_tokens": None, "model": body.get("model", ""), "output": [item],
         "parallel_tool_calls": True, "previous_response_id": None, "reasoning": {"effort": None, "summary": None}, "store": True,
         "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1.0,

@@ -1,0 +1,5 @@
+"""`python -m valetkey`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,161 @@
+"""`valetkey flows`, `usage` and `purge`: what the ledger knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from ..ledger import GROUPS, Query, Store, Total, open_store, purge_archive, to_dict
+from ..model import Receipt
+from ..policy.metering import format_usd
+from ..settings import resolve_ledger
+from .app import JsonOption, Loaded, RulesOption, ago, app, dump, load, say, table
+
+Since = Annotated[str | None, typer.Option(help="Only calls since: 1h, 7d, 2026-11-21.")]
+Until = Annotated[str | None, typer.Option(help="Only calls before: 1h, 7d, 2026-11-21.")]
+Word = Annotated[str | None, typer.Option(help="Only calls with exactly this.")]
+FOLLOW_EVERY = 0.5
+
+
+def _store(loaded: Loaded, *, readonly: bool = True) -> Store:
+    uri = resolve_ledger(loaded.snapshot.rules.gateway.ledger, loaded.settings.folder)
+    return open_store(uri, readonly=readonly)
+
+
+@app.command()
+def flows(
+    rules: RulesOption = None,
+    since: Since = None,
+    until: Until = None,
+    agent: Word = None,
+    project: Word = None,
+    provider: Word = None,
+    model: Word = None,
+    key: Word = None,
+    outcome: Word = None,
+    refused: Annotated[
+        bool | None, typer.Option("--refused/--not-refused", help="Only calls the gateway refused, or did not.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 for all.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new ones.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show receipts, newest last; with --json one per line.
+
+    **Examples:** `valetkey flows --since 1h --agent alice` · `valetkey flows --refused` · `valetkey flows --limit 0 --json`
+    """
+    query = Query(
+        since=ago(since, time.time), until=ago(until, time.time), agent=agent, project=project, provider=provider,
+        model=model, key=key, outcome=outcome, refused=refused, limit=limit or None,
+    )  # fmt: skip
+    with closing(_store(load(rules))) as store:
+        last = store.last_row()
+        _show(store.receipts(query), as_json)
+        while follow:
+            time.sleep(FOLLOW_EVERY)
+            now = store.last_row()
+            if now > last:
+                _show(store.receipts(replace(query, after=last, limit=None)), as_json)
+                last = now
+
+
+def _show(receipts: Iterable[Receipt], as_json: bool) -> None:
+    if as_json:
+        for receipt in receipts:
+            dump(to_dict(receipt))
+        return
+    rows = [_row(receipt) for receipt in receipts]
+    if rows:
+        columns = ("time", "agent", "provider/model", "key", "status", "outcome", "in", "out", "cost", "seconds")
+        table(columns, rows, ("in", "out", "cost", "seconds"))
+
+
+def _row(receipt: Receipt) -> list[str]:
+    mark = "~" if receipt.usage_source == "estimated" else ""
+    counts = [receipt.usage.get("input_tokens"), receipt.usage.get("output_tokens")]
+    return [
+        datetime.fromtimestamp(receipt.time).astimezone().strftime("%m-%d %H:%M:%S"),
+        receipt.agent + (f".{receipt.project}" if receipt.project else ""),
+        f"{receipt.provider or '?'}/{receipt.model or '-'}",
+        receipt.key or "-",
+        str(receipt.status or "-"),
+        f"refused: {receipt.refused}" if receipt.refused else receipt.outcome,
+        *(f"{mark}{count}" if count is not None else "-" for count in counts),
+        f"${receipt.cost_usd}" if receipt.cost_usd is not None else "-",
+        f"{(receipt.duration_ms or 0) / 1000:.2f}",
+    ]
+
+
+@app.command()
+def usage(
+    rules: RulesOption = None,
+    by: Annotated[str, typer.Option(help=f"Break down by, comma-separated: {', '.join(GROUPS)}.")] = "agent,model",
+    since: Since = None,
+    until: Until = None,
+    agent: Word = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show totals: calls, tokens, cost.
+
+    **Examples:** `valetkey usage` · `valetkey usage --by day,provider --since 7d` · `valetkey usage --by key --json`
+    """
+    groups = [name.strip() for name in by.split(",") if name.strip()]
+    query = Query(since=ago(since, time.time), until=ago(until, time.time), agent=agent)
+    with closing(_store(load(rules))) as store:
+        try:
+            totals = store.totals(groups, query)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    if as_json:
+        for total in totals:
+            dump(_document(total))
+    elif totals:
+        columns = (*groups, "calls", "refused", "failed", "in", "out", "unpriced", "cost")
+        table(columns, [_total_row(total, groups) for total in totals], columns[len(groups) :])
+    else:
+        say("no calls yet")
+
+
+def _document(total: Total) -> dict[str, object]:
+    numbers = {"calls": total.calls, "refused": total.refused, "failed": total.failed, "unpriced": total.unpriced}
+    return {**total.group, **numbers, "usage": dict(total.usage), "cost_usd": format_usd(total.cost_usd)}
+
+
+def _total_row(total: Total, groups: list[str]) -> list[str]:
+    names = [total.group[name] or "-" for name in groups]
+    tokens = [str(total.usage.get(name, 0)) for name in ("input_tokens", "output_tokens")]
+    counts = [str(total.calls), str(total.refused), str(total.failed)]
+    return [*names, *counts, *tokens, str(total.unpriced), f"${format_usd(total.cost_usd)}"]
+
+
+@app.command()
+def purge(
+    older_than: Annotated[str, typer.Option("--older-than", help="Delete what is older: 30d, 2026-11-21.")],
+    rules: RulesOption = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent's receipts (the archive is left alone).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete old receipts, and with them old days of the archive.
+
+    **Examples:** `valetkey purge --older-than 90d` · `valetkey purge --older-than 30d --agent alice --yes`
+    """
+    loaded = load(rules)
+    before = ago(older_than, time.time)
+    assert before is not None
+    if not yes:
+        typer.confirm(f"Delete receipts older than {older_than}{f' of {agent}' if agent else ''}?", abort=True)
+    with closing(_store(loaded, readonly=False)) as store:
+        receipts = store.purge(Query(until=before, agent=agent))
+    folder = loaded.snapshot.rules.gateway.archive
+    days = purge_archive(loaded.settings.folder / folder, before) if folder and agent is None else 0
+    if as_json:
+        dump({"receipts": receipts, "archive_days": days})
+    else:
+        say(f"{receipts} receipts and {days} days of the archive were deleted")

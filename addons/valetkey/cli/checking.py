@@ -1,0 +1,89 @@
+"""`valetkey check` and `valetkey keys`: is the configuration sound, and which keys can be used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import RulesError
+from ..rules import Snapshot, json_schema
+from .app import JsonOption, RulesOption, app, dump, load, say, table
+
+
+@app.command()
+def check(
+    rules: RulesOption = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of rules.yaml and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check rules.yaml and the keys it names. Status 2: the file is wrong. Status 1: no provider can be called.
+
+    **Examples:** `valetkey check` · `valetkey check --rules other.yaml` · `valetkey check --json`
+    """
+    if schema:
+        dump(json_schema())
+        return
+    try:
+        loaded = load(rules)
+    except RulesError as error:
+        if as_json:
+            dump({"problems": [{"file": p.file, "line": p.line, "text": p.text, "fix": p.fix} for p in error.problems]})
+            raise typer.Exit(2) from None
+        raise
+    snapshot, gateway = loaded.snapshot, loaded.snapshot.rules.gateway
+    callable_providers = sorted(_callable(snapshot))
+    if as_json:
+        document = {
+            "problems": [],
+            "rules": str(loaded.settings.rules_path) if loaded.settings.rules_path else None,
+            "notices": list(snapshot.notices),
+            "providers": {name: [key.id for key in snapshot.keys.get(name, ())] for name in callable_providers},
+            "proxy": str(gateway.proxy),
+            "api": str(gateway.api),
+        }
+        dump(document)
+    else:
+        _print(snapshot, str(loaded.settings.rules_path or "no rules.yaml: defaults"), callable_providers)
+    if not callable_providers:
+        raise typer.Exit(1)
+
+
+def _print(snapshot: Snapshot, source: str, providers: list[str]) -> None:
+    gateway = snapshot.rules.gateway
+    say(f"rules: {source} - fine")
+    say(f"doors: HTTPS_PROXY on http://{gateway.proxy}, base URL on http://{gateway.api}")
+    for name in providers:
+        keys = ", ".join(key.id for key in snapshot.keys.get(name, ())) or "needs no key"
+        say(f"{name}: {keys}")
+    for notice in snapshot.notices:
+        say(f"note: {notice}")
+    if not providers:
+        say("no provider has a usable key; set e.g. GATEWAY_OPENAI_API_KEY, or name keys in rules.yaml")
+
+
+def _callable(snapshot: Snapshot) -> set[str]:
+    keyless = {name for name, p in snapshot.rules.providers.items() if not p.keys_needed and p.configured}
+    return keyless | set(snapshot.keys)
+
+
+@app.command()
+def keys(rules: RulesOption = None, as_json: JsonOption = False) -> None:
+    """List the keys by id: where each comes from and whether it can be used. Never shows a value.
+
+    **Examples:** `valetkey keys` · `valetkey keys --json`
+    """
+    snapshot = load(rules).snapshot
+    rows = [
+        {"id": id, "reference": snapshot.references[id], "usable": problem is None, "problem": problem}
+        for id, problem in snapshot.states.items()
+    ]
+    if as_json:
+        for row in rows:
+            dump(row)
+        return
+    shown = [[str(row["id"]), str(row["reference"]), "usable" if row["usable"] else str(row["problem"])] for row in rows]
+    if shown:
+        table(("key", "reference", "state"), shown)
+    else:
+        say("no keys were found; set e.g. GATEWAY_OPENAI_API_KEY, or name keys in rules.yaml")
