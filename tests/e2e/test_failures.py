@@ -219,7 +219,8 @@ def test_shutdown_settles_what_still_runs(lab, tmp_path):
         gateway.client() as client,
         client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
     ):
-        next(answer.iter_raw())
+        chunks = answer.iter_raw()
+        next(chunks)
         gateway.stop()
     assert [receipt["outcome"] for receipt in gateway.receipts()] == ["shutdown"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.chunks import chunkings, randomly
@@ -26,6 +26,7 @@ def test_elements_come_out_whatever_the_chunks(indent):
     assert all(elements(chunks) == ARRAY for chunks in chunkings(json.dumps(ARRAY, indent=indent).encode()))
 
 
+@settings(max_examples=50)
 @given(st.lists(OBJECTS), st.integers(0, 9))
 def test_any_array_of_objects_comes_apart(array, seed):
     assert elements(randomly(json.dumps(array).encode(), seed, 4), limit=10**6) == array

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valetkey.formats.jsonscan import MAX_DEPTH, JsonScanError, pick, scan, scan_inner, value
@@ -61,6 +61,7 @@ def read(body):
     return {name: value(body, span) for name, span in members.items()}
 
 
+@settings(max_examples=50)
 @given(OBJECTS, st.sampled_from([None, 0, 2]))
 def test_it_reads_what_a_full_parser_reads(document, indent):
     body = json.dumps(document, indent=indent, ensure_ascii=bool(indent)).encode("utf-8", "surrogatepass")
@@ -71,6 +72,7 @@ def test_it_reads_what_a_full_parser_reads(document, indent):
     assert read(body) == document
 
 
+@settings(max_examples=50)
 @given(OBJECTS)
 def test_members_stand_in_the_order_of_the_body(document):
     assert list(scan(json.dumps(document).encode())) == list(document)

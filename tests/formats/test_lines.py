@@ -28,7 +28,7 @@ def test_a_line_comes_out_with_its_line_end():
 
 @pytest.mark.parametrize("largest", [7, 90, 10_000])
 def test_a_line_beyond_the_limit_is_dropped_and_the_next_is_read(largest):
-    assert lines(randomly(b"a\n" + b"x" * 5000 + b"\nb\n", 1, largest), limit=100)[-1:] == [b"b"]
+    assert lines(randomly(b"a\n" + b"x" * 5000 + b"\nb\n", 1, largest), limit=100) == [b"a", b"b"]
 
 
 def test_a_line_beyond_the_limit_is_counted_once():

@@ -12,7 +12,6 @@ from typing import Any
 import brotli
 import pytest
 import zstandard
-from genai_prices import extract_usage
 from genai_prices.data import providers
 
 from support.chunks import chunkings, randomly

@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valetkey.formats.jsonscan import JsonScanError
@@ -72,18 +72,21 @@ def test_an_edit_changes_only_its_bytes(body, edits, removals, expected):
     assert splice(body, edits, removals) == expected
 
 
+@settings(max_examples=50)
 @given(BODIES, st.dictionaries(PATHS, VALUES, max_size=4), st.lists(PATHS, max_size=3), st.sampled_from([None, 1]))
 def test_it_is_the_operation_on_the_document(document, edits, removals, indent):
     body = json.dumps(document, indent=indent).encode()
     assert json.loads(splice(body, edits, removals)) == on_the_document(document, edits, removals)
 
 
+@settings(max_examples=50)
 @given(BODIES, st.dictionaries(PATHS, VALUES, max_size=4), st.lists(PATHS, max_size=3))
 def test_twice_is_once(document, edits, removals):
     once = splice(json.dumps(document).encode(), edits, removals)
     assert splice(once, edits, removals) == once
 
 
+@settings(max_examples=50)
 @given(BODIES, NAMES, VALUES, st.sampled_from([(", ", ": "), (",", ":"), (" ,\n ", "\t:  ")]))
 def test_members_that_are_not_named_keep_their_bytes(document, name, new, separators):
     kept = {key: inner for key, inner in document.items() if key != name}
@@ -91,6 +94,7 @@ def test_members_that_are_not_named_keep_their_bytes(document, name, new, separa
     assert all(json.dumps(inner, separators=separators).encode() in spliced for inner in kept.values())
 
 
+@settings(max_examples=50)
 @given(BODIES)
 def test_no_edit_changes_no_byte(document):
     body = json.dumps(document, indent=3).encode()

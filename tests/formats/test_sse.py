@@ -75,6 +75,12 @@ def test_an_event_beyond_the_limit_keeps_no_data():
     assert meant(pieces(randomly(stream, 3), limit=1000)) == [(None, b"b")]
 
 
+@pytest.mark.parametrize("chunks", [1, 7, 5000], ids="largest chunk {}".format)
+def test_the_limit_does_not_depend_on_the_chunks(chunks):
+    sizes = [size for size in range(90, 110) if meant(pieces(randomly(b"x" * (size - 10) + b"\ndata: a\n\n", 3, chunks), 100))]
+    assert sizes == list(range(90, 101))
+
+
 def test_an_event_beyond_the_limit_is_counted_once():
     parser = SseParser(100)
     for chunk in randomly(b"data: " + b"x" * 5000 + b"\n\n", 3, largest=50):

@@ -20,7 +20,9 @@ class LineParser:
         self._buffer = bytearray(rest) if lines else self._buffer
         found: list[tuple[str | None, bytes]] = []
         for line in lines:
-            if not self._dropping:
+            too_large = len(line) > self._limit
+            self.oversized += too_large and not self._dropping
+            if not self._dropping and not too_large:
                 found.append((None, bytes(line).strip()))
             self._dropping = False
         if len(self._buffer) > self._limit:

@@ -73,12 +73,12 @@ class SseParser:
         return None
 
     def _take(self, end: int) -> SseEvent:
-        raw = bytes(self._buffer[:end])
-        del self._buffer[:end]
-        self._searched = 0
+        self.oversized += end > self._limit and not self._in_oversized
+        too_large = self._in_oversized or end > self._limit
         at_start, self._at_start = self._at_start, False
-        if self._in_oversized:
-            self._in_oversized = False
+        self._in_oversized = False
+        raw = self._cut(end)
+        if too_large:
             return SseEvent(None, b"", raw)
         return _parse(raw, raw.removeprefix(_BOM) if at_start else raw)
 
@@ -87,10 +87,15 @@ class SseParser:
         self.oversized += not self._in_oversized
         self._in_oversized = True
         self._at_start = False
-        part = bytes(self._buffer[:-1])
-        del self._buffer[:-1]
-        self._searched = 0
+        part = self._cut(len(self._buffer) - 1)
         return [SseEvent(None, b"", part)] if part else []
+
+    def _cut(self, end: int) -> bytes:
+        with memoryview(self._buffer) as view:
+            head = bytes(view[:end])
+        del self._buffer[:end]
+        self._searched = 0
+        return head
 
 
 def _parse(raw: bytes, text: bytes) -> SseEvent:

@@ -1,4 +1,4 @@
-"""One simulator and one gateway for most end-to-end tests; a test that breaks things starts its own."""
+"""Fixtures: one simulator and one gateway for most end-to-end tests; a test that breaks things starts its own."""
 
 from __future__ import annotations
 

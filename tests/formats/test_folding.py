@@ -1,0 +1,173 @@
+"""Streams folded into the body that would have been answered whole, event by event."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from valetkey.formats.folding import fold_for, text_length
+from valetkey.model import Format
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from([
+            "usage", "error", "type", "message", "response", "candidates", "usageMetadata", "done", "eval_count", "x_groq",
+            "groundingMetadata", "promptFeedback", "output", "choices", "model", "totalTokenCount",
+        ]),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+def fold(format, *events):
+    state = fold_for(format)
+    for name, event in events:
+        state.read(name, event)
+    return state
+
+
+def usage(format, *events):
+    return fold(format, *events).document.get("usage")
+
+
+@pytest.mark.parametrize(
+    "text, length",
+    [
+        (b'{"delta":{"content":"hello"}}', 5),
+        (b'{"content" : "hello"}', 5),
+        (b'{"content":""}', 0),
+        (b'{"content":null}', 0),
+        (b'{"content":"a \\"quoted\\" word"}', 17),
+        (b'{"reasoning_content":"abc","content":"de"}', 5),
+        (b'{"type":"text_delta","text":"abc"}', 3),
+        (b'{"id":"chatcmpl-123456789","obfuscation":"xxxxxxxx"}', 0),
+        (b'{"name":"the \\"text\\":\\"x\\" in a string"}', 0),
+        (b'{"text":"never ends', 0),
+    ],
+)
+def test_text_is_measured_between_its_quotes(text, length):
+    assert text_length(text) == length
+
+
+def test_chat_keeps_the_last_usage():
+    chunks = [(None, {"model": "m", "usage": {"prompt_tokens": 1}}), (None, {"usage": {"prompt_tokens": 2}})]
+    assert usage(Format.OPENAI_CHAT, *chunks) == {"prompt_tokens": 2}
+
+
+def test_chat_reads_the_usage_of_groq():
+    assert usage(Format.OPENAI_CHAT, (None, {"x_groq": {"usage": {"prompt_tokens": 3}}})) == {"prompt_tokens": 3}
+
+
+def test_the_standard_usage_wins_over_that_of_groq():
+    chunk = {"usage": {"prompt_tokens": 1}, "x_groq": {"usage": {"prompt_tokens": 3}}}
+    assert usage(Format.OPENAI_CHAT, (None, chunk)) == {"prompt_tokens": 1}
+
+
+def test_null_is_no_usage():
+    assert usage(Format.OPENAI_CHAT, (None, {"usage": {"prompt_tokens": 1}}), (None, {"usage": None})) == {"prompt_tokens": 1}
+
+
+def test_usage_beside_an_error_is_kept():
+    assert usage(Format.OPENAI_CHAT, (None, {"error": {"code": 502}, "usage": {"prompt_tokens": 1}})) == {"prompt_tokens": 1}
+
+
+def test_responses_read_the_usage_of_the_last_event():
+    last = {"type": "response.completed", "response": {"model": "m", "usage": {"input_tokens": 5}}}
+    assert usage(Format.OPENAI_RESPONSES, ("response.completed", last)) == {"input_tokens": 5}
+
+
+def test_a_failed_response_keeps_its_usage():
+    last = {"type": "response.failed", "response": {"usage": {"input_tokens": 5}, "error": {"code": "server_error"}}}
+    assert usage(Format.OPENAI_RESPONSES, ("response.failed", last)) == {"input_tokens": 5}
+
+
+def test_responses_keep_the_kinds_of_output_but_no_text():
+    output = [{"type": "web_search_call", "id": "x"}, {"type": "message", "content": [{"text": "long"}]}]
+    last = {"type": "response.completed", "response": {"output": output}}
+    document = fold(Format.OPENAI_RESPONSES, (None, last)).document
+    assert document["output"] == [{"type": "web_search_call"}, {"type": "message"}]
+
+
+START = {
+    "type": "message_start",
+    "message": {"model": "m", "usage": {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 1}},
+}
+
+
+def delta(**counts):
+    return "message_delta", {"type": "message_delta", "usage": counts}
+
+
+def test_anthropic_deltas_are_totals_and_not_added():
+    merged = usage(Format.ANTHROPIC_MESSAGES, ("message_start", START), delta(output_tokens=5), delta(output_tokens=9))
+    assert merged == {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 9}
+
+
+def test_anthropic_deltas_override_the_start():
+    merged = usage(
+        Format.ANTHROPIC_MESSAGES, ("message_start", START), delta(input_tokens=90, server_tool_use={"web_search_requests": 2})
+    )
+    assert merged == {
+        "input_tokens": 90, "cache_read_input_tokens": 4, "output_tokens": 1, "server_tool_use": {"web_search_requests": 2},
+    }  # fmt: skip
+
+
+def test_anthropic_nulls_override_nothing():
+    merged = usage(Format.ANTHROPIC_MESSAGES, ("message_start", START), delta(input_tokens=None, output_tokens=7))
+    assert merged == {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 7}
+
+
+def test_gemini_keeps_the_last_metadata_that_counts():
+    counting = {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}, "modelVersion": "m"}
+    state = fold(
+        Format.GEMINI_GENERATE, (None, counting), (None, {"usageMetadata": {}}), (None, {"usageMetadata": {"trafficType": "X"}})
+    )
+    assert state.document == {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}, "modelVersion": "m"}
+
+
+def test_gemini_reads_metadata_without_candidates():
+    assert fold(Format.GEMINI_GENERATE, (None, {"usageMetadata": {"promptTokenCount": 5}})).document["usageMetadata"] == {
+        "promptTokenCount": 5
+    }
+
+
+def test_ollama_counts_become_those_of_openai():
+    last = {"model": "m", "done": True, "prompt_eval_count": 7, "eval_count": 3}
+    assert usage(Format.OLLAMA_CHAT, (None, last)) == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+def test_ollama_without_counts_has_no_usage():
+    assert usage(Format.OLLAMA_CHAT, (None, {"model": "m", "done": True})) is None
+
+
+def test_formats_that_never_stream_have_a_fold():
+    assert all(fold_for(format).document == {} for format in Format)
+
+
+@given(
+    st.sampled_from(Format), st.lists(st.tuples(st.none() | st.sampled_from(["error", "message_start", "response.failed"]), JSON))
+)
+def test_events_of_any_shape_raise_nothing(format, events):
+    state = fold_for(format)
+    for name, event in events:
+        data = json.dumps(event).encode()
+        state.mark(name, data)
+        state.wants(name, data)
+        state.length(name, data)
+        state.is_content(name, data)
+        if isinstance(event, dict):
+            state.read(name, event)
+    json.dumps(state.document)
+
+
+@given(st.sampled_from(Format), st.none() | st.text(), st.binary())
+def test_bytes_of_any_kind_raise_nothing(format, name, data):
+    state = fold_for(format)
+    state.mark(name, data)
+    assert (state.wants(name, data), state.is_content(name, data), state.length(name, data)) is not None

@@ -1,0 +1,439 @@
+"""The tap: usage read on the side, whatever the chunks, never raising, in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.chunks import chunkings, randomly
+from valetkey.formats.usage import UsageTap, estimate_usage
+from valetkey.model import Format
+
+SSE, NDJSON, PLAIN = "text/event-stream; charset=utf-8", "application/x-ndjson", "application/json"
+
+
+def event(data, name=None):
+    line = f"event: {name}\n" if name else ""
+    return f"{line}data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+
+def chat(**delta):
+    return event({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None})
+
+
+CHAT_USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+CHAT_END = event({"id": "c1", "model": "m", "choices": [], "usage": CHAT_USAGE})
+DONE = b"data: [DONE]\n\n"
+CHAT = chat(role="assistant", content="") + chat(content="hello") + chat(content=" you") + CHAT_END + DONE
+
+
+def anthropic(kind, **more):
+    return event({"type": kind, **more}, kind)
+
+
+ANTHROPIC_START = anthropic(
+    "message_start", message={"id": "msg_1", "model": "claude", "usage": {"input_tokens": 9, "output_tokens": 1}}
+)
+ANTHROPIC_TEXT = anthropic("content_block_delta", index=0, delta={"type": "text_delta", "text": "hello"})
+ANTHROPIC = (
+    ANTHROPIC_START
+    + anthropic("ping")
+    + anthropic("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    + ANTHROPIC_TEXT
+    + anthropic("content_block_stop", index=0)
+    + anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 5})
+    + anthropic("message_stop")
+)
+
+
+def responses(kind, **more):
+    return event({"type": kind, **more}, kind)
+
+
+RESPONSES_START = responses("response.created", response={"id": "resp_1", "model": "gpt", "usage": None, "output": []})
+RESPONSES_TEXT = responses("response.output_text.delta", delta="hello")
+RESPONSES = (
+    RESPONSES_START
+    + responses("response.output_item.added", item={"type": "message", "content": []})
+    + RESPONSES_TEXT
+    + responses("response.output_text.done", text="hello")
+    + responses("response.completed", response={
+        "id": "resp_1", "model": "gpt", "output": [{"type": "message", "content": [{"text": "hello"}]}],
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    })
+)  # fmt: skip
+
+
+def gemini(text, **more):
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, **more}], "modelVersion": "g",
+            "responseId": "r1", "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": len(text)}}  # fmt: skip
+
+
+GEMINI_PARTS = [gemini("hel"), gemini("lo ]}", finishReason="STOP")]
+GEMINI = b"".join(event(part).replace(b"\n", b"\r\n") for part in GEMINI_PARTS)
+GEMINI_ARRAY = b"[" + b",\r\n".join(json.dumps(part, indent=1).encode() for part in GEMINI_PARTS) + b"\n]"
+OLLAMA = b"".join(
+    json.dumps(line).encode() + b"\n"
+    for line in (
+        {"model": "l", "message": {"role": "assistant", "content": "hello"}, "done": False},
+        {"model": "l", "message": {"role": "assistant", "content": ""}, "done": True, "prompt_eval_count": 9, "eval_count": 2},
+    )
+)
+STREAMS = [
+    pytest.param(Format.OPENAI_CHAT, SSE, CHAT, id="chat"),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, ANTHROPIC, id="anthropic"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, RESPONSES, id="responses"),
+    pytest.param(Format.GEMINI_GENERATE, SSE, GEMINI, id="gemini"),
+    pytest.param(Format.GEMINI_GENERATE, PLAIN, GEMINI_ARRAY, id="gemini array"),
+    pytest.param(Format.OLLAMA_CHAT, NDJSON, OLLAMA, id="ollama"),
+]
+DOCUMENTS = {
+    "chat": {"id": "c1", "model": "m", "usage": CHAT_USAGE},
+    "anthropic": {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 9, "output_tokens": 5}},
+    "responses": {
+        "id": "resp_1",
+        "model": "gpt",
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+        "output": [{"type": "message"}],
+    },
+    "gemini": {"modelVersion": "g", "responseId": "r1", "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5}},
+    "gemini array": {
+        "modelVersion": "g",
+        "responseId": "r1",
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5},
+    },
+    "ollama": {"model": "l", "usage": CHAT_USAGE},
+}
+
+
+def tapped(format, kind, chunks, encoding=None, **more):
+    tap = UsageTap(format, kind, encoding, **more)
+    for chunk in chunks:
+        tap.feed(chunk)
+    tap.end()
+    return tap
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_stream_folds_to_its_document_whatever_the_chunks(name):
+    format, kind, stream = next(case.values for case in STREAMS if case.id == name)
+    assert all(tapped(format, kind, chunks).document == DOCUMENTS[name] for chunks in chunkings(stream))
+
+
+@pytest.mark.parametrize("format, kind, stream", STREAMS)
+def test_a_stream_that_came_to_its_end_is_complete(format, kind, stream):
+    tap = tapped(format, kind, [stream])
+    assert (tap.complete, tap.saw_content, tap.problem, tap.error) == (True, True, None, None)
+
+
+@pytest.mark.parametrize("format, kind, stream", STREAMS)
+def test_a_stream_cut_in_the_middle_is_not_complete(format, kind, stream):
+    assert tapped(format, kind, [stream[: len(stream) // 2]]).complete is False
+
+
+@pytest.mark.parametrize("format, kind, stream", STREAMS)
+def test_the_text_is_counted_once(format, kind, stream):
+    assert tapped(format, kind, [stream]).output_chars in (5, 8, 9)
+
+
+@pytest.mark.parametrize("format, kind, stream", STREAMS)
+def test_bytes_of_another_format_raise_nothing(format, kind, stream):
+    for other in Format:
+        for encoding in (None, "gzip", "br"):
+            tapped(other, kind, randomly(stream, 1), encoding)
+
+
+@pytest.mark.parametrize("kind", [None, "", "text/plain", PLAIN])
+def test_a_stream_is_known_by_its_first_bytes_too(kind):
+    assert tapped(Format.OPENAI_CHAT, kind, [CHAT[:1], CHAT[1:]]).document == DOCUMENTS["chat"]
+
+
+def test_a_stream_may_begin_with_comments_and_blank_lines():
+    tap = tapped(Format.OPENAI_CHAT, "text/plain", [b"\n\n: keep-alive\n\n" + CHAT])
+    assert tap.document == DOCUMENTS["chat"]
+
+
+def test_the_event_name_message_is_no_name():
+    stream = RESPONSES.replace(b"event: response.completed", b"event: message")
+    assert tapped(Format.OPENAI_RESPONSES, SSE, [stream]).document == DOCUMENTS["responses"]
+
+
+@pytest.mark.parametrize("name", ["chat", "anthropic", "responses", "gemini"])
+def test_events_without_names_are_known_by_their_type(name):
+    format, kind, stream = next(case.values for case in STREAMS if case.id == name)
+    nameless = b"".join(line for line in stream.splitlines(keepends=True) if not line.startswith(b"event:"))
+    tap = tapped(format, kind, [nameless])
+    assert (tap.document, tap.complete, tap.saw_content) == (DOCUMENTS[name], True, True)
+
+
+NO_CONTENT = [
+    pytest.param(Format.OPENAI_CHAT, SSE, b": OPENROUTER PROCESSING\n\n", id="comment"),
+    pytest.param(Format.OPENAI_CHAT, SSE, chat(role="assistant", content=""), id="chat: role only"),
+    pytest.param(Format.OPENAI_CHAT, SSE, chat(role="assistant", content=None, refusal=None, tool_calls=None), id="chat: nulls"),
+    pytest.param(Format.OPENAI_CHAT, SSE, event({"choices": [], "prompt_filter_results": [{}]}), id="azure: filter results"),
+    pytest.param(
+        Format.OPENAI_CHAT, SSE, event({"error": {"message": "x"}, "choices": [{"finish_reason": "error"}]}), id="error"
+    ),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, ANTHROPIC_START + anthropic("ping"), id="anthropic: start and ping"),
+    pytest.param(
+        Format.ANTHROPIC_MESSAGES, SSE, event({"type": "error", "error": {"message": "x"}}, "error"), id="anthropic: error"
+    ),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, RESPONSES_START + responses("response.in_progress"), id="responses: start"),
+    pytest.param(
+        Format.OPENAI_RESPONSES, SSE, responses("response.failed", response={"error": {"code": "x"}}), id="responses: failed"
+    ),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event({"usageMetadata": {"promptTokenCount": 1}}), id="gemini: counts only"),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event(gemini("")), id="gemini: empty text"),
+    pytest.param(Format.GEMINI_GENERATE, PLAIN, b"[", id="gemini: begin of the array"),
+    pytest.param(Format.OLLAMA_CHAT, NDJSON, b'{"message":{"content":""},"done":false}\n', id="ollama: empty"),
+    pytest.param(Format.OPENAI_CHAT, PLAIN, b"\n\n  ", id="blank lines before a body"),
+]
+CONTENT = [
+    pytest.param(Format.OPENAI_CHAT, SSE, chat(content="x"), id="chat: text"),
+    pytest.param(Format.OPENAI_CHAT, SSE, chat(content="", reasoning="x"), id="chat: reasoning"),
+    pytest.param(
+        Format.OPENAI_CHAT, SSE, chat(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": ""}}]), id="chat: tool"
+    ),
+    pytest.param(Format.OPENAI_CHAT, SSE, event({"choices": [{"delta": {}, "finish_reason": "stop"}]}), id="chat: end"),
+    pytest.param(Format.OPENAI_COMPLETIONS, SSE, event({"choices": [{"text": "x"}]}), id="completions: text"),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, ANTHROPIC_TEXT, id="anthropic: text"),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, anthropic("message_stop"), id="anthropic: end"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, RESPONSES_TEXT, id="responses: text"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, responses("response.completed", response={}), id="responses: end"),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event(gemini("x")), id="gemini: text"),
+    pytest.param(
+        Format.GEMINI_GENERATE, SSE, event({"candidates": [{"content": {"parts": [{"functionCall": {}}]}}]}), id="gemini: tool"
+    ),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event({"candidates": [{"finishReason": "SAFETY"}]}), id="gemini: end"),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event({"promptFeedback": {"blockReason": "SAFETY"}}), id="gemini: blocked"),
+    pytest.param(Format.OLLAMA_GENERATE, NDJSON, b'{"response":"x","done":false}\n', id="ollama: text"),
+    pytest.param(Format.OPENAI_CHAT, PLAIN, b"\n {", id="the begin of a whole body"),
+]
+
+
+@pytest.mark.parametrize("format, kind, stream", NO_CONTENT)
+def test_what_commits_to_no_answer_is_no_content(format, kind, stream):
+    tap = UsageTap(format, kind)
+    tap.feed(stream)
+    assert tap.saw_content is False
+
+
+@pytest.mark.parametrize("format, kind, stream", CONTENT)
+def test_content_is_seen_at_once(format, kind, stream):
+    tap = UsageTap(format, kind)
+    tap.feed(stream)
+    assert tap.saw_content is True
+
+
+ERROR = {"code": "x", "message": "overloaded"}
+ERRORS = [
+    pytest.param(Format.OPENAI_CHAT, SSE, event({"error": ERROR}), id="chat"),
+    pytest.param(Format.OPENAI_CHAT, SSE, event({"choices": [{"finish_reason": "error"}], "error": ERROR}), id="openrouter"),
+    pytest.param(Format.OPENAI_CHAT, SSE, event({"x_groq": {"error": ERROR}}), id="groq"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, event({"type": "error", **ERROR}, "error"), id="responses, flat"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, event({"type": "error", "error": ERROR}, "error"), id="responses, nested"),
+    pytest.param(Format.OPENAI_RESPONSES, SSE, responses("response.failed", response={"error": ERROR}), id="responses, failed"),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, event({"type": "error", "error": ERROR}, "error"), id="anthropic"),
+    pytest.param(Format.ANTHROPIC_MESSAGES, SSE, event({"type": "error", "error": ERROR}), id="anthropic without a name"),
+    pytest.param(Format.GEMINI_GENERATE, SSE, event({"error": ERROR}), id="gemini"),
+    pytest.param(Format.GEMINI_GENERATE, PLAIN, json.dumps([{"error": ERROR}]).encode(), id="gemini array"),
+    pytest.param(Format.OPENAI_CHAT, PLAIN, json.dumps({"error": ERROR}).encode(), id="whole body"),
+]
+
+
+@pytest.mark.parametrize("format, kind, stream", ERRORS)
+def test_an_error_inside_a_200_is_found_under_one_name(format, kind, stream):
+    error = tapped(format, kind, [stream]).error or {}
+    assert error["error"]["message"] == "overloaded"
+
+
+def test_an_error_of_ollama_is_found():
+    assert tapped(Format.OLLAMA_CHAT, NDJSON, [b'{"error":"no memory"}\n']).error == {"error": "no memory"}
+
+
+def test_an_error_that_is_null_is_none():
+    assert tapped(Format.OPENAI_RESPONSES, PLAIN, [b'{"error":null,"usage":{"input_tokens":1}}']).error is None
+
+
+@pytest.mark.parametrize(
+    "format, stream, expected", [(Format.OPENAI_CHAT, CHAT, "c1"), (Format.ANTHROPIC_MESSAGES, ANTHROPIC, "msg_1"),
+                                 (Format.OPENAI_RESPONSES, RESPONSES, "resp_1"), (Format.GEMINI_GENERATE, GEMINI, "r1")],
+)  # fmt: skip
+def test_the_id_of_the_answer_is_known_from_its_first_event(format, stream, expected):
+    first = stream[: max(stream.find(b"\n\n") + 2, stream.find(b"\r\n\r\n") + 4)]
+    assert tapped(format, SSE, [first]).response_id == expected
+
+
+def test_an_answer_without_an_id_has_none():
+    assert tapped(Format.OLLAMA_CHAT, NDJSON, [OLLAMA]).response_id is None
+
+
+WHOLE = {"id": "c1", "model": "m", "choices": [{"message": {"role": "assistant", "content": "hello"}}], "usage": CHAT_USAGE}
+
+
+def test_a_whole_body_is_reduced_to_what_counts():
+    assert tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()]).document == DOCUMENTS["chat"]
+
+
+@pytest.mark.parametrize("before", [b"\n\n\n", b"  ", b"\r\n \n"])
+def test_blank_lines_before_a_body_are_read_over(before):
+    body = before + json.dumps(WHOLE).encode() + b"\n"
+    assert all(tapped(Format.OPENAI_CHAT, PLAIN, chunks).document == DOCUMENTS["chat"] for chunks in chunkings(body))
+
+
+def test_a_byte_order_mark_is_read_over():
+    assert tapped(Format.OPENAI_CHAT, PLAIN, [b"\xef\xbb\xbf", json.dumps(WHOLE).encode()]).document == DOCUMENTS["chat"]
+
+
+def test_a_body_with_nan_is_read():
+    body = json.dumps({**WHOLE, "logprobs": float("nan")}).encode()
+    assert tapped(Format.OPENAI_CHAT, PLAIN, [body]).document == DOCUMENTS["chat"]
+
+
+def test_a_whole_body_counts_its_text():
+    assert tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()]).output_chars == 5
+
+
+def test_a_whole_body_with_the_usage_of_groq():
+    body = json.dumps({"model": "m", "x_groq": {"usage": CHAT_USAGE}}).encode()
+    assert (tapped(Format.OPENAI_CHAT, PLAIN, [body]).document or {})["usage"] == CHAT_USAGE
+
+
+def test_a_whole_body_of_ollama():
+    body = OLLAMA.splitlines()[1]
+    assert tapped(Format.OLLAMA_CHAT, PLAIN, [body]).document == DOCUMENTS["ollama"]
+
+
+def test_a_body_cut_off_is_a_problem():
+    tap = tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()[:-9]])
+    assert (tap.document, tap.complete, bool(tap.problem)) == (None, False, True)
+
+
+def test_a_body_cut_off_can_still_be_estimated():
+    tap = tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()[:-9]])
+    assert (tap.events, tap.output_chars) == (1, 5)
+
+
+def test_an_empty_answer_is_no_problem():
+    tap = tapped(Format.OPENAI_CHAT, PLAIN, [])
+    assert (tap.document, tap.problem, tap.events) == (None, None, 0)
+
+
+@pytest.mark.parametrize("body", [b"<html></html>", b"\x89PNG\r\n", b"null", b'"text"'])
+def test_a_body_that_is_no_object_is_a_problem(body):
+    assert tapped(Format.OPENAI_CHAT, "application/octet-stream", [body]).problem
+
+
+def test_a_body_that_is_no_object_is_not_kept():
+    tap = UsageTap(Format.OPENAI_OTHER, "audio/mpeg")
+    tracemalloc.start()
+    for _ in range(100):
+        tap.feed(b"ID3" + bytes(100_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_body_beyond_the_limit_is_given_up():
+    tap = tapped(Format.OPENAI_CHAT, PLAIN, randomly(json.dumps(WHOLE | {"x": "y" * 5000}).encode(), 1), limit=1000)
+    assert (tap.document, "1000 bytes" in (tap.problem or "")) == (None, True)
+
+
+def test_an_event_beyond_the_limit_is_a_problem(monkeypatch):
+    monkeypatch.setattr("valetkey.formats.usage.EVENT_LIMIT", 500)
+    assert "500 bytes" in (tapped(Format.OPENAI_CHAT, SSE, [chat(content="x" * 1000) + CHAT_END]).problem or "")
+
+
+def test_what_follows_an_event_beyond_the_limit_is_read(monkeypatch):
+    monkeypatch.setattr("valetkey.formats.usage.EVENT_LIMIT", 500)
+    tap = tapped(Format.OPENAI_CHAT, SSE, randomly(chat(content="x" * 1000) + CHAT_END, 1))
+    assert (tap.document or {})["usage"] == CHAT_USAGE
+
+
+@pytest.mark.parametrize("format, kind, stream", STREAMS)
+def test_memory_does_not_grow_with_a_stream(format, kind, stream):
+    tap, middle = UsageTap(format, kind), stream[: len(stream) // 2]
+    tap.feed(middle)
+    tracemalloc.start()
+    filler = {SSE: b": x\n\ndata: {}\n\n", NDJSON: b"{}\n", PLAIN: b""}[kind] * 1000
+    for _ in range(50):
+        tap.feed(filler)
+    left = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert left < 200_000  # of 800,000 that went through
+
+
+def test_chunks_that_cannot_hold_usage_are_not_parsed(monkeypatch):
+    parsed = []
+    monkeypatch.setattr("valetkey.formats.usage._decoded", lambda data: parsed.append(data))
+    tap = UsageTap(Format.ANTHROPIC_MESSAGES, SSE)
+    tap.feed(ANTHROPIC_TEXT * 1000)
+    assert parsed == []
+
+
+def test_chat_chunks_with_null_usage_are_parsed_once(monkeypatch):
+    parsed = []
+    decoded = json.loads
+    monkeypatch.setattr("valetkey.formats.usage._decoded", lambda data: parsed.append(data) or decoded(data))
+    tap = UsageTap(Format.OPENAI_CHAT, SSE)
+    tap.feed(chat(content="x") * 1000)
+    assert len(parsed) == 1
+
+
+def test_an_unknown_encoding_is_a_problem():
+    assert "snappy" in (tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()], "snappy").problem or "")
+
+
+def test_corrupt_data_is_a_problem():
+    assert tapped(Format.OPENAI_CHAT, PLAIN, [b"not gzip at all"], "gzip").problem
+
+
+def test_a_compressed_stream_that_stops_keeps_what_was_read():
+    compressor = zlib.compressobj(wbits=31)
+    flushed = compressor.compress(ANTHROPIC_START + ANTHROPIC_TEXT) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    tap = tapped(Format.ANTHROPIC_MESSAGES, SSE, [flushed], "gzip")
+    assert (tap.document, "middle" in (tap.problem or "")) == (
+        {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 9, "output_tokens": 1}}, True,
+    )  # fmt: skip
+
+
+def test_a_bomb_takes_no_memory():
+    bomb = gzip.compress(CHAT + b": " + b"x" * 100_000_000)
+    tracemalloc.start()
+    tapped(Format.OPENAI_CHAT, SSE, randomly(bomb, 1, 20_000), "gzip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80_000_000  # one event at most, which is bounded by 32 MiB and copied once
+
+
+def test_the_end_may_come_twice():
+    tap = tapped(Format.OPENAI_CHAT, PLAIN, [json.dumps(WHOLE).encode()])
+    tap.end()
+    assert tap.document == DOCUMENTS["chat"]
+
+
+@pytest.mark.parametrize(
+    "bytes_, chars, expected", [(0, 0, (0, 0)), (4000, 400, (1000, 100)), (4003, 403, (1000, 100))],
+)  # fmt: skip
+def test_an_estimate_is_four_bytes_to_a_token(bytes_, chars, expected):
+    assert estimate_usage(bytes_, chars) == {"input_tokens": expected[0], "output_tokens": expected[1]}
+
+
+PIECES = [CHAT, ANTHROPIC[:300], GEMINI_ARRAY[:99], OLLAMA, b"[", b"{", b"data: ", b"\n\n", b'{"usage":']
+
+
+@given(
+    st.sampled_from(Format),
+    st.sampled_from([SSE, NDJSON, PLAIN, None]),
+    st.sampled_from([None, "gzip", "br", "zstd", "x"]),
+    st.lists(st.binary() | st.sampled_from(PIECES)),
+)
+def test_garbage_raises_nothing(format, kind, encoding, chunks):
+    tap = tapped(format, kind, chunks, encoding)
+    assert isinstance(tap.document, dict | None) and isinstance(tap.response_id, str | None)
