@@ -137,6 +137,15 @@ def test_gemini_reads_metadata_without_candidates():
     }
 
 
+def test_gemini_without_counts_ends_all_the_same():
+    data = b'{"candidates":[{"finishReason":"STOP"}]}'
+    assert fold_for(Format.GEMINI_GENERATE).wants(None, data)
+
+
+def test_text_outside_of_choices_is_no_answer():
+    assert fold_for(Format.OPENAI_CHAT).length(None, b'{"error":{"message":"x","text":"long"}}') == 0
+
+
 def test_ollama_counts_become_those_of_openai():
     last = {"model": "m", "done": True, "prompt_eval_count": 7, "eval_count": 3}
     assert usage(Format.OLLAMA_CHAT, (None, last)) == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}

@@ -15,6 +15,7 @@ CASES = [
     pytest.param(b"data: a\r\rdata: b\r\r", [(None, b"a"), (None, b"b")], id="cr"),
     pytest.param(b"data: a\n\r\ndata: b\r\n\n", [(None, b"a"), (None, b"b")], id="mixed line ends"),
     pytest.param(b"event: ping\ndata: {}\n\n", [("ping", b"{}")], id="named"),
+    pytest.param(b"event: ping\r\ndata: {}\r\n\r\n", [("ping", b"{}")], id="named, crlf"),
     pytest.param(b"event: a\nevent: b\ndata: c\n\n", [("b", b"c")], id="the last name counts"),
     pytest.param(b"data: a\ndata: b\n\n", [(None, b"a\nb")], id="data lines are joined with LF"),
     pytest.param(b"data:a\n\n", [(None, b"a")], id="no space"),
@@ -85,6 +86,12 @@ def test_an_event_beyond_the_limit_is_counted_once():
     parser = SseParser(100)
     for chunk in randomly(b"data: " + b"x" * 5000 + b"\n\n", 3, largest=50):
         parser.feed(chunk)
+    assert parser.oversized == 1
+
+
+def test_an_event_beyond_the_limit_is_counted_when_it_comes_whole():
+    parser = SseParser(100)
+    parser.feed(b"data: " + b"x" * 5000 + b"\n\n")
     assert parser.oversized == 1
 
 
