@@ -13,9 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
-from genai_prices import Usage, calc_price, extract_usage
+from genai_prices import Usage, calc_price
+from genai_prices.data import providers
+from genai_prices.types import Provider as LibraryProvider
 
 from ..model import Metering, PriceOverride, Provider
 
@@ -64,10 +67,16 @@ def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None
         return None
     own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
     try:
-        usage = extract_usage(document, provider_id=facts.extractor, api_flavor=own).usage
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        _, usage = _extractor(facts.extractor).extract_usage(document, api_flavor=own)
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None
     return _counts(usage)
+
+
+@cache
+def _extractor(provider_id: str) -> LibraryProvider:
+    """The library's provider. Its own `extract_usage` is asked, since the one at the top gives up on models without a price."""
+    return next(each for each in providers if each.id == provider_id)
 
 
 def _counts(usage: Any) -> dict[str, int] | None:

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from valetkey.assembly import assemble
+
+
+def test_the_order_is_tunnels_intake_answers_lifecycle():
+    names = [type(addon).__name__ for addon in assemble()]
+    assert names == ["ValetTunnels", "ValetIntake", "ValetAnswers", "ValetLifecycle"]
+
+
+def test_every_name_is_ours_alone():
+    """mitmproxy registers addons by their class name in lower case."""
+    assert all(type(addon).__name__.startswith("Valet") for addon in assemble())
+
+
+def test_the_canary_drives_the_addons_that_serve():
+    *serving, lifecycle = assemble()
+    assert list(lifecycle.probed) == serving
