@@ -46,9 +46,11 @@ def read_file(path: Path) -> str:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise SecretError(_why(path, error)) from None
-    with open(descriptor, "rb") as file:
+    try:
         _check(path, os.fstat(descriptor))
-        data = file.read(LIMIT + 1)
+        data = os.read(descriptor, LIMIT + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > LIMIT:
         raise SecretError(f"{path} is larger than {LIMIT} bytes; that is no key")
     try:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from valetkey.catalog.loader import FOLDER
+from valetkey.catalog.schema import ProviderFile
+
+
+def broken(path, value):
+    """Groq's file with one value changed; `path` leads to it."""
+    document = yaml.safe_load((FOLDER / "groq.yaml").read_text())
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("hosts",), ["API.groq.com"]),
+        (("hosts",), ["api.groq.com."]),
+        (("hosts",), ["https://api.groq.com"]),
+        (("upstream",), "http://api.groq.com"),
+        (("upstream",), "https://api.groq.com/openai"),
+        (("env",), ["groq-key"]),
+        (("env",), []),
+        (("surfaces",), []),
+        (("surfaces", 0, "base"), "/openai/v1/"),
+        (("surfaces", 0, "source"), "http://insecure.test"),
+        (("surfaces", 0, "endpoints", 0, "format"), "telepathy"),
+        (("surfaces", 0, "endpoints", 0, "path"), "chat"),
+        (("surfaces", 0, "endpoints", 0, "model"), "path"),
+        (("surfaces", 0, "endpoints", 0, "methods"), ["TRACE"]),
+        (("errors", "rules", 0), {"outcome": "bad_key"}),
+        (("errors", "rules", 0, "outcome"), "sad"),
+        (("include_usage_source",), None),
+        (("surprise",), 1),
+    ],
+)
+def test_what_does_not_fit_is_refused(path, value):
+    with pytest.raises(ValidationError):
+        ProviderFile.model_validate(broken(path, value))
+
+
+def test_plain_http_is_for_loopback():
+    document = yaml.safe_load((FOLDER / "ollama.yaml").read_text())
+    assert ProviderFile.model_validate(document).upstream.startswith("http://127.0.0.1")

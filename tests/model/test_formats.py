@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+from valetkey.model import Dialect, Format
+
+
+@pytest.mark.parametrize("format", Format)
+def test_every_format_has_a_dialect(format):
+    assert format.dialect in Dialect
+
+
+def test_a_format_is_its_name():
+    assert f"{Format.OPENAI_CHAT}" == "openai_chat"

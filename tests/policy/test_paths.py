@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.making import CATALOG, rules
+from valetkey.model import Refusal
+from valetkey.policy import paths
+
+RULES = rules(
+    "version: 1\nproviders:\n"
+    "  lab: {like: openai, upstream: 'http://127.0.0.1:8000/api/v2', keys: none}\n"
+    "  openai: {open: [files]}\n"
+)
+PROVIDERS = RULES.providers
+
+
+def place(provider, path, method="POST", open_groups=()):
+    found = paths.locate(CATALOG[provider], method, path, open_groups)
+    assert not isinstance(found, Refusal), found
+    return found
+
+
+def mapped(source, path, target, model=None, method="POST"):
+    found = paths.wire_path(PROVIDERS[target], place(source, path, method), model)
+    return found.path if found else None
+
+
+@pytest.mark.parametrize("text", ["api.openai.com", "API.OpenAI.com", "127.0.0.1", "::1"])
+def test_plain_hosts_have_one_spelling(text):
+    assert paths.normalize_host(text) == text.lower()
+
+
+@pytest.mark.parametrize("text", ["", "api.openai.com.", "a@b", "a%2eb", "a b", "a\0b", "аpi.openai.com", "a..b", "a:80"])
+def test_odd_hosts_have_none(text):
+    assert paths.normalize_host(text) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "v1", "/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%5cb", "/a\\b", "//a", "/a//b", "/a;b", "/a%00",
+     "/a%252e", "/é", "/a b", "/a%0d%0ab"],
+)  # fmt: skip
+def test_odd_paths_are_refused(path):
+    assert paths.check_path(path).status == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/models/gpt-4o", "/v1beta/models/x:generateContent", "/a.b/c~d", "/v1/%7Bx%7D"])
+def test_plain_paths_are_fine(path):
+    assert paths.check_path(path) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "name", "model"),
+    [
+        ("openai", "/v1/chat/completions", "chat_completions", None),
+        ("anthropic", "/v1/messages", "messages", None),
+        ("anthropic", "/v1/messages/count_tokens", "messages_count_tokens", None),
+        ("gemini", "/v1beta/models/gemini-2.5-flash:generateContent", "generate", "gemini-2.5-flash"),
+        ("gemini", "/v1/models/gemini-2.5-flash:streamGenerateContent", "stream_generate", "gemini-2.5-flash"),
+        ("gemini", "/v1beta/openai/chat/completions", "chat_completions", None),
+        ("openrouter", "/api/v1/messages", "messages", None),
+        ("groq", "/openai/v1/chat/completions", "chat_completions", None),
+        ("deepseek", "/chat/completions", "chat_completions", None),
+        ("deepseek", "/v1/chat/completions", "chat_completions", None),
+        ("deepseek", "/anthropic/v1/messages", "messages", None),
+        ("ollama", "/api/chat", "chat", None),
+    ],
+)
+def test_endpoints_are_found(provider, path, name, model):
+    found = place(provider, path)
+    assert (found.endpoint.name, found.path_model) == (name, model)
+
+
+def test_a_model_in_a_path_may_have_slashes_where_the_template_says_so():
+    found = place("openrouter", "/api/v1/models/anthropic/claude-x/endpoints", "GET")
+    assert found.path_model == "anthropic/claude-x"
+
+
+def test_head_counts_as_get():
+    assert place("openai", "/v1/models", "HEAD").endpoint.name == "models"
+
+
+@pytest.mark.parametrize(
+    ("provider", "method", "path", "reason"),
+    [
+        ("openai", "POST", "/v1/nowhere", "endpoint_not_allowed"),
+        ("openai", "GET", "/v1/organization/admin_api_keys", "endpoint_not_allowed"),
+        ("openai", "POST", "/v2/chat/completions", "endpoint_not_allowed"),
+        ("openai", "DELETE", "/v1/models", "method_not_allowed"),
+        ("openai", "GET", "/v1/files", "endpoint_closed"),
+        ("openai", "POST", "/v1/fine_tuning/jobs", "endpoint_closed"),
+        ("anthropic", "POST", "/v1/messages/batches", "endpoint_closed"),
+        ("openrouter", "GET", "/api/v1/key", "endpoint_closed"),
+        ("openai", "POST", "/v1/../v1/chat/completions", "odd_path"),
+    ],
+)
+def test_everything_else_is_refused(provider, method, path, reason):
+    assert paths.locate(CATALOG[provider], method, path).reason == reason
+
+
+def test_a_closed_group_says_how_to_open_it():
+    assert "providers.openai.open: [files]" in paths.locate(CATALOG["openai"], "GET", "/v1/files").message
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/files/file-1", "/v1/files/file-1/content"])
+def test_an_opened_group_is_open(path):
+    assert place("openai", path, "GET", ("files",)).endpoint.group == "files"
+
+
+@given(st.text(max_size=60))
+def test_any_path_is_a_place_or_a_refusal(path):
+    found = paths.locate(CATALOG["openai"], "POST", path)
+    assert isinstance(found, paths.Place | Refusal)
+
+
+TABLE = paths.HostTable(PROVIDERS)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "scheme", "name"),
+    [
+        ("api.openai.com", 443, "https", "openai"),
+        ("API.OPENAI.COM", 443, "https", "openai"),
+        ("127.0.0.1", 8000, "http", "lab"),
+        ("127.0.0.1", 11434, "http", "ollama"),
+        ("api.openai.com", 8443, "https", None),
+        ("api.openai.com", 80, "http", None),
+        ("api.openai.com.", 443, "https", None),
+        ("api.openai.com.evil.test", 443, "https", None),
+        ("xapi.openai.com", 443, "https", None),
+        ("127.0.0.1", 8000, "https", None),
+        ("127.0.0.1", 8001, "http", None),
+    ],
+)
+def test_whose_a_destination_is(host, port, scheme, name):
+    assert TABLE.find(host, port, scheme) == name
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("http", "openai"), ("https", None)])
+def test_a_downgrade_is_recognised(scheme, name):
+    assert TABLE.downgrade("api.openai.com", 80, scheme) == name
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "provider"),
+    [
+        ("POST", "/v1/chat/completions", {}, "openai"),
+        ("POST", "/chat/completions", {}, "openai"),
+        ("POST", "/v1/messages", {}, "anthropic"),
+        ("POST", "/messages", {}, "anthropic"),
+        ("POST", "/v1beta/models/gemini-2.5-flash:generateContent", {}, "gemini"),
+        ("GET", "/v1/models", {}, "openai"),
+        ("GET", "/v1/models", {"anthropic-version": "2023-06-01"}, "anthropic"),
+        ("GET", "/v1/models", {"x-api-key": "sk-dummy"}, "anthropic"),
+        ("POST", "/api/chat", {}, "ollama"),
+        ("POST", "/groq/openai/v1/chat/completions", {}, "groq"),
+        ("POST", "/openrouter/api/v1/chat/completions", {}, "openrouter"),
+        ("POST", "/lab/v1/chat/completions", {}, "lab"),
+        ("GET", "/v1/files", {}, "openai"),
+    ],
+)
+def test_the_base_url_door_chooses_by_path(method, path, headers, provider):
+    assert paths.locate_api(PROVIDERS, method, path, headers)[0] == provider
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 404), ("/nowhere", 404), ("/v1/../x", 400), ("/groq/nowhere", 403)])
+def test_the_base_url_door_refuses_the_rest(path, status):
+    assert paths.locate_api(PROVIDERS, "POST", path, {}).status == status
+
+
+@pytest.mark.parametrize(
+    ("model", "split"),
+    [
+        ("anthropic/claude-sonnet-4-5", ("anthropic", "claude-sonnet-4-5")),
+        ("openrouter/anthropic/claude", ("openrouter", "anthropic/claude")),
+        ("ollama/llama3", ("ollama", "llama3")),
+        ("gpt-4o", None),
+        ("meta/llama", None),
+        ("openai/", None),
+    ],
+)
+def test_a_prefix_chooses_the_provider(model, split):
+    assert paths.split_model_prefix(model, "openai", PROVIDERS) == split
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "target", "model", "expected"),
+    [
+        ("openai", "/v1/chat/completions", "openai", "gpt-4o", "/v1/chat/completions"),
+        ("openai", "/v1/chat/completions", "openrouter", "x", "/api/v1/chat/completions"),
+        ("openai", "/v1/chat/completions", "groq", "x", "/openai/v1/chat/completions"),
+        ("openai", "/v1/chat/completions", "deepseek", "x", "/chat/completions"),
+        ("openai", "/v1/chat/completions", "gemini", "x", "/v1beta/openai/chat/completions"),
+        ("openai", "/v1/chat/completions", "lab", "x", "/api/v2/chat/completions"),
+        ("anthropic", "/v1/messages", "deepseek", "x", "/anthropic/v1/messages"),
+        ("anthropic", "/v1/messages", "openrouter", "x", "/api/v1/messages"),
+        ("anthropic", "/v1/messages", "openai", "x", None),
+        ("openai", "/v1/embeddings", "deepseek", "x", None),
+    ],
+)
+def test_where_an_endpoint_is_at_a_target(source, path, target, model, expected):
+    assert mapped(source, path, target, model) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gemini-2.5-flash", "/v1beta/models/gemini-2.5-flash:generateContent"),
+        ("gemini-2.5-pro", "/v1beta/models/gemini-2.5-pro:generateContent"),
+        ("a/b", "/v1beta/models/a%2Fb:generateContent"),
+    ],
+)
+def test_a_model_in_the_path_is_written_there(model, expected):
+    assert mapped("gemini", "/v1beta/models/gemini-2.5-flash:generateContent", "gemini", model) == expected
+
+
+def test_the_surface_that_was_called_stays_within_a_provider():
+    assert mapped("gemini", "/v1/models/x:generateContent", "gemini", "x") == "/v1/models/x:generateContent"
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [("https://x.test", ("https", "x.test", 443)), ("http://127.0.0.1:80", ("http", "127.0.0.1", 80))],
+)
+def test_origins(text, origin):
+    assert paths.parse_origin(text) == origin
+
+
+def test_what_is_no_origin():
+    with pytest.raises(ValueError, match=r"x\.test"):
+        paths.parse_origin("x.test")

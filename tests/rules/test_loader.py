@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+
+from support.making import CATALOG
+from valetkey.errors import RulesError
+from valetkey.rules import load_rules, parse_rules
+
+LITERAL = "sk-proj-REALrealREALrealREALreal0001"
+
+
+def load(text):
+    return parse_rules(text, "rules.yaml", CATALOG)
+
+
+def problems(text):
+    with pytest.raises(RulesError) as raised:
+        load(text)
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_an_empty_file_is_the_defaults():
+    assert load("").routes == ()
+
+
+def test_no_file_is_the_defaults():
+    assert set(load_rules(None, CATALOG).providers) == set(CATALOG)
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text("version: 1\ngateway: {egress: deny}\n")
+    assert load_rules(path, CATALOG).gateway.egress == "deny"
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(RulesError, match="cannot be read"):
+        load_rules(tmp_path / "nowhere", CATALOG)
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RulesError, match="UTF-8"):
+        load_rules(path, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("routez: []\nversion: 1\n", "rules.yaml:1: unknown word 'routez' in the file - did you mean routes?"),
+        ("version: 1\ngateway:\n  egres: deny\n", "rules.yaml:3: unknown word 'egres' in gateway - did you mean egress?"),
+        ("version: 1\ngateway:\n  egress: den\n", "rules.yaml:3: gateway.egress: Input should be 'passthrough' or 'deny'"),
+        ("version: 2\n", "rules.yaml:1: version: Input should be 1"),
+        ("gateway: {}\n", "rules.yaml:1: version is missing"),
+        ("version: 1\nproviders:\n  opnai: {}\n", "rules.yaml:3: opnai is no provider of the catalogue - did you mean openai?"),
+        ("version: 1\nproviders:\n  lab: {like: opnai, upstream: 'https://x.test'}\n", "opnai is no provider of the catalogue"),
+        ("version: 1\nproviders:\n  lab: {like: openai}\n", "rules.yaml:3: lab needs an upstream"),
+        ("version: 1\nproviders:\n  openai: {open: [file]}\n", "did you mean files?"),
+        (
+            "version: 1\nroutes:\n  - {match: {model: x}, to: opnai/x}\n",
+            "rules.yaml:3: opnai/x: 'opnai' is no provider - did you mean",
+        ),
+        ("version: 1\nroutes:\n  - {match: {model: x}}\n", "rules.yaml:3: routes.0: a route needs to, deny, set or remove"),
+        ("version: 1\nroutes:\n  - {deny: x, to: openai}\n", "a route denies, or it sends and edits; not both"),
+        ("version: 1\nroutes:\n  - {match: {format: openai_chatt}, to: openai}\n", "openai_chatt is no format"),
+        ("version: 1\nroutes:\n  - {match: {format: gemini_generate}, to: openai}\n", "openai does not speak gemini_generate"),
+        ("version: 1\nagents:\n  - {name: a, key: secret}\n", "rules.yaml:3: agents.0.key"),
+        ("version: 1\nagents:\n  - {name: a}\n  - {name: a}\n", "rules.yaml:4: there are two agents called a"),
+        ("version: 1\ngateway: {proxy: '0.0.0.0:80'}\n", "do not authenticate yet"),
+        ("version: 1\nproviders:\n  lab: {like: openai, upstream: 'http://x.test'}\n", "would show the key to the network"),
+        ("[]\n", "the file is a mapping"),
+    ],
+)
+def test_errors_name_line_value_and_fix(text, expected):
+    assert any(expected in problem for problem in problems(text))
+
+
+def test_all_problems_are_listed_at_once():
+    assert len(problems("version: 1\nroutez: []\ngateway: {egres: x}\nproviders: {openai: {keyz: []}}\n")) == 3
+
+
+@pytest.mark.parametrize("key", [f"[{LITERAL}]", f"[{{ref: {LITERAL}}}]"])
+def test_a_literal_key_is_said_but_not_shown(key):
+    found = " ".join(problems(f"version: 1\nproviders:\n  openai:\n    keys: {key}\n"))
+    assert "literal key" in found and LITERAL not in found
+
+
+def test_an_unreachable_route_is_an_error():
+    text = "version: 1\nroutes:\n  - {match: {model: 'gpt-*'}, deny: x}\n  - {match: {model: gpt-4o}, to: openai}\n"
+    assert "rules.yaml:4: route route-2 is never reached" in problems(text)[0]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "gateway: {deadline: 5s}",
+        "gateway: {timeouts: {connect: 5s}}",
+        "providers: {openai: {rotation: sticky}}",
+        "providers: {openai: {quota_groups: {a: ['x*']}}}",
+        "providers: {openai: {keys: [{ref: 'env:A', budget: 20 USD/month}]}}",
+        "agents: [{name: a, rate: 60/minute}]",
+        "routes: [{match: {model: x}, to: [openai/a, openai/b], order: random}]",
+    ],
+)
+def test_what_is_not_enforced_yet_is_said(entry):
+    assert "not enforced yet" in load(f"version: 1\n{entry}\n").notices[0]
+
+
+def test_what_is_enforced_needs_no_notice():
+    assert load("version: 1\nproviders: {openai: {rotation: round_robin, models: {allow: [x]}}}\n").notices == ()
+
+
+def test_keys_none_needs_no_key():
+    rules = load("version: 1\nproviders: {lab: {like: openai, upstream: 'http://127.0.0.1:8000', keys: none}}\n")
+    assert rules.providers["lab"].keys_needed is False
+
+
+def test_the_example_of_the_design_is_fine():
+    text = """
+version: 1
+gateway:
+  proxy: 127.0.0.1:8080
+  api: 127.0.0.1:8045
+  ledger: sqlite:///.valetkey/ledger.db
+  dummy_keys: ["sk-dummy*", "sk-ant-dummy*", "dummy*"]
+  foreign_keys: replace
+  no_credential: refuse
+  egress: passthrough
+  deadline: 600s
+  timeouts: {connect: 10s, first_byte: 120s, between_events: 300s, hold: 15s, max_wait: 120s}
+providers:
+  openai:
+    keys: [env:OPENAI_API_KEY_1, env:OPENAI_API_KEY_2]
+  anthropic:
+    rotation: sticky
+    keys:
+      - {name: team,  ref: env:ANTHROPIC_API_KEY, priority: 1, concurrency: 8}
+      - {name: spare, ref: file:/run/secrets/anthropic, priority: 2, budget: 20 USD/month}
+    quota_groups: {claude: ["claude-opus-*", "claude-sonnet-*"]}
+  lab:
+    like: openai
+    upstream: http://127.0.0.1:8000
+    keys: none
+routes:
+  - match: {model: "*-preview*", agent: "ci-*"}
+    deny: "preview models are not for CI"
+  - match: {model: think-high}
+    to: [anthropic/claude-opus-4-5, gemini/gemini-2.5-pro]
+    order: priority
+  - match: {host: api.openai.com, model: gpt-4o}
+    to: lab/llama-3.3-70b
+agents:
+  - {name: alice, key: "sha256:%s", models: ["claude-*"], budget: 5 USD/day, rate: 60/minute}
+"""
+    assert len(load(text % ("0" * 64)).routes) == 3

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+
+from valetkey.rules import Watcher
+
+
+def written(path, text, when):
+    path.write_text(text)
+    os.utime(path, (when, when))
+
+
+def test_nothing_changed(tmp_path):
+    path = tmp_path / "a"
+    written(path, "x", 1)
+    watcher = Watcher([path])
+    assert [watcher.changed(), watcher.changed()] == [False, False]
+
+
+def test_a_change_is_told_once_it_stands_still(tmp_path):
+    path = tmp_path / "a"
+    written(path, "x", 1)
+    watcher = Watcher([path])
+    written(path, "y", 2)
+    assert [watcher.changed(), watcher.changed()] == [False, True]
+
+
+def test_a_file_that_is_still_written_is_waited_for(tmp_path):
+    path = tmp_path / "a"
+    written(path, "x", 1)
+    watcher = Watcher([path])
+    seen = []
+    for when in (2, 3, 4):
+        written(path, "y" * when, when)
+        seen.append(watcher.changed())
+    assert seen == [False, False, False]
+
+
+def test_a_new_file_is_a_change(tmp_path):
+    watcher = Watcher([tmp_path / "a"])
+    written(tmp_path / "a", "x", 1)
+    watcher.changed()
+    assert watcher.changed()
+
+
+def test_a_file_that_went_is_a_change(tmp_path):
+    written(tmp_path / "a", "x", 1)
+    watcher = Watcher([tmp_path / "a"])
+    (tmp_path / "a").unlink()
+    watcher.changed()
+    assert watcher.changed()

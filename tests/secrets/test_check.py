@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from valetkey.model import GatewayRules
+from valetkey.secrets import problem
+from valetkey.secrets.check import is_dummy
+
+DUMMIES = GatewayRules().dummy_keys
+GOOD = "sk-proj-REALrealREALrealREALreal0001"
+
+
+def test_a_real_looking_key_is_fine():
+    assert problem("X", GOOD, DUMMIES) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("", "empty"),
+        (f" {GOOD}", "white space"),
+        (f"{GOOD} ", "white space"),
+        ("sk-proj real real real real", "white space"),
+        (f"{GOOD}\n", "line break"),
+        (f"{GOOD}\r\nx-evil: 1", "line break"),
+        (f"{GOOD}\0", "control"),
+        (f"{GOOD}é", "no header"),
+        ("sk-dummy", "dummy"),
+        ("sk-dummy-alice-with-a-long-name", "dummy"),
+        ("sk-ant-dummy", "dummy"),
+        ("dummy", "dummy"),
+        ("your-api-key-here", "dummy"),
+        ("your_openai_api_key", "dummy"),
+        ("<your key here>".replace(" ", "-"), "dummy"),
+        ("changeme", "dummy"),
+        ("${OPENAI_API_KEY}", "dummy"),
+        ("xxxxxxxxxxxxxxxxxxxxxxx", "dummy"),
+        ("sk-...", "dummy"),
+        ("sk-short", "shorter than 16"),
+    ],
+)
+def test_what_is_no_key_is_refused_by_name(value, word):
+    assert word in problem("OPENAI_API_KEY", value, DUMMIES) and "OPENAI_API_KEY" in problem("OPENAI_API_KEY", value, DUMMIES)
+
+
+@pytest.mark.parametrize("value", [f" {GOOD}", f"{GOOD}\n", f"{GOOD}é"])
+def test_the_value_is_never_said(value):
+    assert "REAL" not in problem("X", value, DUMMIES)
+
+
+@pytest.mark.parametrize(("value", "dummy"), [("sk-dummy-x", True), ("dummy", True), (GOOD, False)])
+def test_dummies_are_known_by_their_pattern(value, dummy):
+    assert is_dummy(value, DUMMIES) is dummy

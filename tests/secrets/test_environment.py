@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from valetkey.secrets import Environment
+
+REAL, OTHER = "sk-proj-REALrealREALrealREALreal0001", "sk-proj-OTHERotherOTHERother000001"
+
+
+def taken(tmp_path, dotenv=None, **values):
+    if dotenv is not None:
+        (tmp_path / ".env").write_text(dotenv)
+        (tmp_path / ".env").chmod(0o600)
+    return Environment.from_process(tmp_path, dict(values))
+
+
+def value(environment, name, usable=bool):
+    found = environment.get(name, usable)
+    return found.reveal() if found else None
+
+
+def test_the_process_is_read(tmp_path):
+    assert value(taken(tmp_path, OPENAI_API_KEY=REAL), "OPENAI_API_KEY") == REAL
+
+
+def test_dotenv_is_read(tmp_path):
+    assert value(taken(tmp_path, f"OPENAI_API_KEY={REAL}\n"), "OPENAI_API_KEY") == REAL
+
+
+def test_the_process_wins_over_dotenv(tmp_path):
+    assert value(taken(tmp_path, f"OPENAI_API_KEY={OTHER}\n", OPENAI_API_KEY=REAL), "OPENAI_API_KEY") == REAL
+
+
+def test_the_twin_wins(tmp_path):
+    assert value(taken(tmp_path, OPENAI_API_KEY="sk-dummy", GATEWAY_OPENAI_API_KEY=REAL), "OPENAI_API_KEY") == REAL
+
+
+def test_a_usable_value_wins_over_one_that_is_not(tmp_path):
+    environment = taken(tmp_path, f"OPENAI_API_KEY={REAL}\n", OPENAI_API_KEY="sk-dummy")
+    assert value(environment, "OPENAI_API_KEY", lambda v: "dummy" not in v) == REAL
+
+
+def test_variables_in_dotenv_are_not_expanded(tmp_path):
+    assert value(taken(tmp_path, "A=${HOME}x\n"), "A") == "${HOME}x"
+
+
+def test_variants_are_in_natural_order(tmp_path):
+    names = {f"OPENAI_API_KEY{suffix}": REAL for suffix in ("_10", "_2", "", "_WORK")}
+    assert taken(tmp_path, **names).variants("OPENAI_API_KEY")[0] == "OPENAI_API_KEY"
+
+
+def test_other_names_are_no_variants(tmp_path):
+    assert taken(tmp_path, MY_OPENAI_API_KEY=REAL, OPENAI_API_KEYS=REAL).variants("OPENAI_API_KEY") == ()
+
+
+def test_a_twin_is_a_variant_of_its_plain_name(tmp_path):
+    assert taken(tmp_path, GATEWAY_OPENAI_API_KEY_1=REAL).variants("OPENAI_API_KEY") == ("OPENAI_API_KEY_1",)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "GATEWAY_OPENAI_API_KEY"])
+def test_real_keys_leave_the_process(tmp_path, name):
+    environ = {name: REAL}
+    Environment.from_process(tmp_path, environ).hide(["OPENAI_API_KEY"], lambda v: "dummy" in v)
+    assert environ == {}
+
+
+def test_dummies_may_stay(tmp_path):
+    environ = {"OPENAI_API_KEY": "sk-dummy"}
+    Environment.from_process(tmp_path, environ).hide(["OPENAI_API_KEY"], lambda v: "dummy" in v)
+    assert environ == {"OPENAI_API_KEY": "sk-dummy"}
+
+
+def test_what_was_hidden_is_still_known(tmp_path):
+    environment = taken(tmp_path, OPENAI_API_KEY=REAL)
+    environment.hide(["OPENAI_API_KEY"], lambda v: False)
+    environment.refresh()
+    assert value(environment, "OPENAI_API_KEY") == REAL
+
+
+def test_dotenv_is_read_again(tmp_path):
+    environment = taken(tmp_path, f"A={OTHER}\n")
+    (tmp_path / ".env").write_text(f"A={REAL}\n")
+    environment.refresh()
+    assert value(environment, "A") == REAL
+
+
+def test_a_dotenv_that_others_may_read_is_noted(tmp_path):
+    taken(tmp_path, "A=x\n")
+    (tmp_path / ".env").chmod(0o644)
+    assert "chmod 600" in Environment.from_process(tmp_path, {}).notices[0]

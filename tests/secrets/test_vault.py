@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+
+from support import making
+from valetkey.errors import SecretError
+from valetkey.model import KeySpec
+from valetkey.secrets import Environment, Secret, Vault, key_name, resolve_keys
+
+REAL, OTHER = "sk-proj-REALrealREALrealREALreal0001", "sk-proj-OTHERotherOTHERother000001"
+
+
+def resolved(tmp_path, text="version: 1\n", **values):
+    return resolve_keys(making.rules(text), Environment(values, tmp_path), tmp_path)
+
+
+def ids(found):
+    return [key.id for keys in found.keys.values() for key in keys]
+
+
+def test_a_key_is_revealed_by_its_id():
+    assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).reveal("a/b") == REAL
+
+
+def test_a_key_is_bound_to_its_provider():
+    assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).binding("a/b") == "a"
+
+
+@pytest.mark.parametrize("method", ["reveal", "binding"])
+def test_an_unknown_id_is_an_error(method):
+    with pytest.raises(SecretError, match="x/y"):
+        getattr(Vault({}, {}), method)("x/y")
+
+
+def test_a_vault_shows_nothing():
+    assert REAL not in repr(Vault({"a/b": Secret(REAL)}, {"a/b": "a"}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (KeySpec("env:OPENAI_API_KEY"), "main"),
+        (KeySpec("env:OPENAI_API_KEY_1"), "1"),
+        (KeySpec("env:GATEWAY_OPENAI_API_KEY_2"), "2"),
+        (KeySpec("env:OPENAI_API_KEY_WORK"), "work"),
+        (KeySpec("env:SOMETHING"), "something"),
+        (KeySpec("file:/run/secrets/anthropic"), "anthropic"),
+        (KeySpec("file:team.key"), "team"),
+        (KeySpec("env:OPENAI_API_KEY", name="spare"), "spare"),
+    ],
+)
+def test_names_of_keys(spec, name):
+    assert key_name(spec) == name
+
+
+def test_keys_are_found_under_the_catalogues_names(tmp_path):
+    assert ids(resolved(tmp_path, OPENAI_API_KEY=REAL, ANTHROPIC_API_KEY_1=OTHER)) == ["anthropic/1", "openai/main"]
+
+
+def test_written_keys_replace_found_ones(tmp_path):
+    rules = "version: 1\nproviders: {openai: {keys: [env:MINE]}}\n"
+    assert ids(resolved(tmp_path, rules, MINE=REAL, OPENAI_API_KEY=OTHER)) == ["openai/mine"]
+
+
+def test_a_reference_that_fails_costs_that_key_only(tmp_path):
+    rules = "version: 1\nproviders: {openai: {keys: [env:MISSING, env:MINE]}}\n"
+    found = resolved(tmp_path, rules, MINE=REAL)
+    assert ids(found) == ["openai/mine"] and "openai/missing" in found.notices[0]
+
+
+def test_a_dummy_is_ignored_with_a_notice(tmp_path):
+    found = resolved(tmp_path, OPENAI_API_KEY="sk-dummy")
+    assert ids(found) == [] and "OPENAI_API_KEY looks like a dummy" in found.notices[0]
+
+
+def test_the_same_key_twice_is_a_warning_without_the_value(tmp_path):
+    notices = " ".join(resolved(tmp_path, OPENAI_API_KEY_1=REAL, OPENAI_API_KEY_2=REAL).notices)
+    assert "openai/1 and openai/2" in notices and REAL not in notices
+
+
+def test_what_goes_with_a_key_is_kept(tmp_path):
+    rules = (
+        "version: 1\nproviders: {openai: {keys: [{ref: env:MINE, priority: 2, organization: org-1, project: p-1, "
+        "headers: {x-team: blue}}]}}\n"
+    )
+    key = resolved(tmp_path, rules, MINE=REAL).keys["openai"][0]
+    assert (key.priority, key.organization, key.project, key.headers) == (2, "org-1", "p-1", (("x-team", "blue"),))
+
+
+def test_the_process_loses_what_was_found(tmp_path):
+    environ = {"OPENAI_API_KEY": REAL, "GATEWAY_ANTHROPIC_API_KEY": OTHER, "PATH": "/bin"}
+    resolve_keys(making.rules(), Environment.from_process(tmp_path, environ), tmp_path)
+    assert environ == {"PATH": "/bin"}
+
+
+def test_a_provider_that_needs_no_key_takes_none(tmp_path):
+    rules = "version: 1\nproviders: {openai: {keys: none}}\n"
+    assert ids(resolved(tmp_path, rules, OPENAI_API_KEY=REAL)) == []
+
+
+def test_files_are_to_be_watched(tmp_path):
+    rules = "version: 1\nproviders: {openai: {keys: [file:key]}}\n"
+    assert resolved(tmp_path, rules).files == (tmp_path / "key",)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from valetkey.errors import ConfigurationError
+from valetkey.settings import Settings, find_rules, resolve_ledger
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("here", "checkout", "else"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rules.yaml").touch()
+    return tmp_path / "here", tmp_path / "checkout", tmp_path / "else"
+
+
+def test_the_option_wins(folders):
+    here, checkout, other = folders
+    assert find_rules(str(other / "rules.yaml"), here, checkout) == other / "rules.yaml"
+
+
+def test_a_relative_option_is_relative_to_the_working_directory(folders):
+    here, checkout, other = folders
+    assert find_rules("../else/rules.yaml", here, checkout).samefile(other / "rules.yaml")
+
+
+def test_the_working_directory_is_next(folders):
+    here, checkout, _ = folders
+    assert find_rules(None, here, checkout) == here / "rules.yaml"
+
+
+def test_the_checkout_is_last(folders):
+    here, checkout, _ = folders
+    (here / "rules.yaml").unlink()
+    assert find_rules(None, here, checkout) == checkout / "rules.yaml"
+
+
+def test_no_file_is_fine(tmp_path):
+    assert Settings.find(None, tmp_path, tmp_path) == Settings(None, tmp_path)
+
+
+def test_a_named_file_must_exist(tmp_path):
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        find_rules("nowhere.yaml", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("sqlite:///ledger.db", "sqlite:////base/ledger.db"),
+        ("sqlite:////var/ledger.db", "sqlite:////var/ledger.db"),
+        ("postgres://host/db", "postgres://host/db"),
+    ],
+)
+def test_a_ledgers_path_is_relative_to_the_rules(uri, path):
+    from pathlib import Path
+
+    assert resolve_ledger(uri, Path("/base")) == path
