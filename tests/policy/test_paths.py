@@ -27,19 +27,10 @@ def mapped(source, path, target, model=None, method="POST"):
     return found.path if found else None
 
 
-@pytest.mark.parametrize("text", ["api.openai.com", "API.OpenAI.com", "127.0.0.1", "::1"])
-def test_plain_hosts_have_one_spelling(text):
-    assert paths.normalize_host(text) == text.lower()
-
-
-@pytest.mark.parametrize("text", ["", "api.openai.com.", "a@b", "a%2eb", "a b", "a\0b", "аpi.openai.com", "a..b", "a:80"])
-def test_odd_hosts_have_none(text):
-    assert paths.normalize_host(text) is None
-
-
 @pytest.mark.parametrize(
     "path",
-    ["", "v1", "/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%5cb", "/a\\b", "//a", "/a//b", "/a;b", "/a%00",
+    ["", "v1", "/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%5cb", "/a\\b", "//a", "/a//b", "/a;b",
+     "/a%00",
      "/a%252e", "/é", "/a b", "/a%0d%0ab"],
 )  # fmt: skip
 def test_odd_paths_are_refused(path):

@@ -39,7 +39,7 @@ class SqliteStore:
     def add(self, receipts: Sequence[Receipt]) -> None:
         """Write receipts in one transaction."""
         marks = ", ".join("?" * len(FIELDS))
-        sql = f"INSERT OR IGNORE INTO receipts ({', '.join(FIELDS)}) VALUES ({marks})"  # noqa: S608 - our own names
+        sql = f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our own names
         with self._errors("written"), self._connection:
             self._connection.executemany(sql, [_row(receipt) for receipt in receipts])
 
@@ -91,16 +91,18 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         _prepare(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY / 1000, isolation_level="DEFERRED")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        migrate(connection)
+        with _closed_on_error(connection):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            migrate(connection)
         return connection
 
     def _open_readonly(self) -> sqlite3.Connection:
         if not self._path.exists():
             raise LedgerError(f"{self._path}: there is no ledger yet; it is made when the gateway starts")
         connection = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=5)
-        check(connection.execute("PRAGMA user_version").fetchone()[0])
+        with _closed_on_error(connection):
+            check(connection.execute("PRAGMA user_version").fetchone()[0])
         return connection
 
     @contextmanager
@@ -131,6 +133,15 @@ class _Sum:
 
     def total(self, group: dict[str, str | None]) -> Total:
         return Total(group, self.calls, self.refused, self.failed, self.unpriced, self.usage, self.cost)
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, LedgerError):
+        connection.close()
+        raise
 
 
 def _prepare(path: Path) -> None:

@@ -144,11 +144,19 @@ def _model_of(document: Mapping[str, Any]) -> str | None:
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, str]:
-    """What else the price depends on: the service tier that was really used (OpenAI at the top, Anthropic in `usage`)."""
+    """What else the price depends on, as the answer tells it: service tier, batch processing, fast mode.
+
+    OpenAI names the tier that was really used at the top, Anthropic in `usage` (with `batch` as a tier).
+    """
     usage = document.get("usage")
     places = (document, usage if isinstance(usage, Mapping) else {})
-    tier = next((place["service_tier"] for place in places if isinstance(place.get("service_tier"), str)), None)
-    return {"service_tier": tier} if tier else {}
+    found = {
+        name: next((place[name] for place in places if isinstance(place.get(name), str)), "")
+        for name in ("service_tier", "speed")
+    }
+    if found["service_tier"] == "batch":
+        found["processing"] = "batch"
+    return {name: value for name, value in found.items() if value}
 
 
 def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | None:

@@ -13,17 +13,12 @@ from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
 
 from ..model import Dialect, Endpoint, Provider, ProviderFacts, Refusal, Surface
+from .authority import parse_host
 
 _TRICKS = re.compile(r"%2e|%2f|%5c|%00|%25|%0[ad]|//|\\|;|[^\x21-\x7e]", re.IGNORECASE)
 _DOTS = re.compile(r"(^|/)\.\.?(/|$)")
 _PLACE = re.compile(r"\{([a-z_]+)(\*?)\}")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-
-
-def normalize_host(text: str) -> str | None:
-    """The one spelling of a host name; None for what is no plain name (trailing dot, `%`, userinfo, odd characters)."""
-    name = text.lower()
-    return name if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+", name) else None
 
 
 def check_path(path: str) -> Refusal | None:
@@ -117,7 +112,7 @@ class HostTable:
 
     def find(self, host: str, port: int, scheme: str) -> str | None:
         """The provider at exactly this destination: its own hosts by https on 443, or a configured upstream."""
-        name = normalize_host(host)
+        name = parse_host(host)
         if name is None:
             return None
         if scheme == "https" and port == _DEFAULT_PORTS["https"] and name in self._catalogue:
@@ -126,7 +121,7 @@ class HostTable:
 
     def downgrade(self, host: str, port: int, scheme: str) -> str | None:
         """The provider whose host is called over plain HTTP, which must be refused."""
-        name = normalize_host(host)
+        name = parse_host(host)
         return self._catalogue.get(name) if name is not None and scheme == "http" else None
 
 
