@@ -84,6 +84,11 @@ def test_a_foreign_request_loses_the_proxys_credential_only():
     assert "proxy-authorization" not in copy.headers and copy.headers["authorization"] == "Bearer own"
 
 
+def test_a_call_that_was_never_admitted_does_not_leave():
+    with pytest.raises(WireError, match="not admitted"):
+        wire.foreign_request(making.flow(), server(), making.runtime())
+
+
 def test_a_foreign_request_does_not_reach_this_machine():
     with pytest.raises(WireError):
         wire.foreign_request(making.flow("example.com"), server(peername=("127.0.0.1", 80)), making.runtime())

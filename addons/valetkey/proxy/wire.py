@@ -38,6 +38,8 @@ def body(data: bytes, passage: Passage | None) -> bytes:
 def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Runtime) -> http.Request:
     """A plain request to a host that is no provider: nothing is added, the proxy's own credential is taken off."""
     address = server.peername[0] if server.peername else ""
+    if runtime.hosts.find(flow.request.host, flow.request.port, flow.request.scheme) is not None:
+        raise WireError(502, "not_admitted", "a call to a provider was not admitted; nothing was sent")
     if not server.via:
         gateway = runtime.snapshot.rules.gateway
         reason = egress.address_refusal(address, flow.request.port, gateway.egress_allow, flow.request.host, runtime.own_ports)
