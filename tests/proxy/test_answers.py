@@ -56,3 +56,15 @@ def test_the_marks_can_be_switched_off():
 
 def test_no_mark_holds_the_key():
     assert making.REAL not in str(answered().response.headers)
+
+
+def test_the_chunk_that_we_asked_for_is_taken_out_of_a_stream():
+    flow = answered("text/event-stream", stream=True)
+    extra = b'data: {"choices":[],"usage":{"total_tokens":4}}\n\n'
+    assert flow.response.stream(extra) == ()
+
+
+def test_a_stream_whose_agent_asked_itself_is_left_alone():
+    flow = answered("text/event-stream")
+    extra = b'data: {"choices":[],"usage":{"total_tokens":4}}\n\n'
+    assert flow.response.stream(extra) == (extra,)
