@@ -56,3 +56,8 @@ def test_a_ledgers_path_is_relative_to_the_rules(uri, path):
     from pathlib import Path
 
     assert resolve_ledger(uri, Path("/base")) == path
+
+
+def test_the_home_of_nobody_is_a_file_that_does_not_exist(tmp_path):
+    with pytest.raises(ConfigurationError, match="no such rules file"):
+        find_rules("~no-such-user/rules.yaml", tmp_path, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Settings:
 def find_rules(option: str | None, cwd: Path, checkout: Path) -> Path | None:
     """The file named by the option, else the one in the working directory, else the one beside `addons/`."""
     if option:
-        path = (cwd / Path(option).expanduser()).absolute()
+        path = (cwd / os.path.expanduser(option)).absolute()  # noqa: PTH111 - that of Path raises for unknown users
         if not path.is_file():
             raise ConfigurationError(f"{path}: there is no such rules file (option rules); name an existing one or leave it out")
         return path
@@ -39,4 +40,4 @@ def resolve_ledger(uri: str, folder: Path) -> str:
     prefix = "sqlite:///"
     if not uri.startswith(prefix):
         return uri
-    return prefix + str((folder / Path(uri.removeprefix(prefix)).expanduser()).absolute())
+    return prefix + str((folder / os.path.expanduser(uri.removeprefix(prefix))).absolute())  # noqa: PTH111

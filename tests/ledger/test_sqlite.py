@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.proxy_receipts import receipt
 from valetkey.errors import LedgerError
-from valetkey.ledger import Query
+from valetkey.ledger import GROUPS, Query
 from valetkey.ledger.sqlite import SqliteStore
 
 
@@ -168,3 +171,170 @@ def test_following_by_row(store):
     last = store.last_row()
     store.add([receipt(id="2")])
     assert ids(store, after=last) == ["2"]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b", "x" * 5000], ids=["half a surrogate pair", "zero", "endless"])
+def test_no_text_that_an_agent_chooses_stops_the_ledger(store, text):
+    store.add([receipt(id="odd", model=text), receipt(id="good")])
+    assert ids(store) == ["odd", "good"]
+
+
+def test_a_text_is_bounded(store):
+    store.add([receipt(model="x" * 5000)])
+    assert len(next(store.receipts(Query())).model) == 1000
+
+
+def test_a_deleted_file_is_noticed(store, tmp_path):
+    (tmp_path / "kept" / "ledger.db").unlink()
+    with pytest.raises(LedgerError, match="deleted"):
+        store.add([receipt()])
+
+
+def test_a_replaced_file_is_noticed(store, tmp_path):
+    (tmp_path / "kept" / "ledger.db").rename(tmp_path / "kept" / "moved.db")
+    (tmp_path / "kept" / "ledger.db").touch()
+    with pytest.raises(LedgerError, match="replaced"):
+        store.add([receipt()])
+
+
+def test_after_a_deletion_a_new_file_is_made(store, tmp_path):
+    (tmp_path / "kept" / "ledger.db").unlink()
+    store.close()
+    again = SqliteStore(tmp_path / "kept" / "ledger.db")
+    again.add([receipt(id="new")])
+    assert ids(again) == ["new"]
+    again.close()
+
+
+def test_a_locked_file_is_said(store, tmp_path):
+    other = sqlite3.connect(tmp_path / "kept" / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerError, match="cannot be written: database is locked"):
+        store.add([receipt()])
+    other.close()
+
+
+def test_an_umask_that_takes_nothing_away_changes_nothing(tmp_path):
+    before = os.umask(0)
+    try:
+        store = SqliteStore(tmp_path / "kept" / "ledger.db")
+        store.add([receipt()])
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "kept").iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert (modes, (tmp_path / "kept").stat().st_mode & 0o777) == ({0o600}, 0o700)
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path):
+    tmp_path.chmod(0o755)
+    SqliteStore(tmp_path / "ledger.db").close()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """The path of a ledger with one receipt that nobody has open."""
+    store = SqliteStore(tmp_path / "ledger.db")
+    store.add([receipt(id="first")])
+    store.close()
+    return tmp_path / "ledger.db"
+
+
+def test_reading_a_closed_ledger_leaves_nothing_behind(closed):
+    reader = SqliteStore(closed, readonly=True)
+    assert ids(reader) == ["first"]
+    reader.close()
+    assert list(closed.parent.iterdir()) == [closed]
+
+
+def test_a_reader_that_came_first_sees_what_is_written_later(closed):
+    reader, writer = SqliteStore(closed, readonly=True), SqliteStore(closed)
+    before = ids(reader)
+    writer.add([receipt(id="second")])
+    during = reader.last_row()
+    writer.close()
+    assert (before, during, ids(reader)) == (["first"], 2, ["first", "second"])
+    reader.close()
+
+
+def test_an_empty_file_is_no_ledger_to_read(tmp_path):
+    (tmp_path / "a.db").touch()
+    with pytest.raises(LedgerError, match="no ledger"):
+        SqliteStore(tmp_path / "a.db", readonly=True)
+
+
+def test_a_damaged_receipt_is_said(closed):
+    with closing(sqlite3.connect(closed)) as connection, connection:
+        connection.execute("UPDATE receipts SET usage = 'nonsense'")
+    store = SqliteStore(closed)
+    with pytest.raises(LedgerError, match="cannot be read"):
+        list(store.receipts(Query()))
+    store.close()
+
+
+def test_a_purge_gives_the_space_back(store, tmp_path):
+    store.add([receipt(id=str(n), time=float(n), client="x" * 900) for n in range(500)])
+    store.close()
+    large = (tmp_path / "kept" / "ledger.db").stat().st_size
+    again = SqliteStore(tmp_path / "kept" / "ledger.db")
+    again.purge(Query(until=490.0))
+    again.close()
+    assert (tmp_path / "kept" / "ledger.db").stat().st_size < large / 5
+
+
+def test_what_was_purged_is_not_in_the_file_any_more(store, tmp_path):
+    store.add([receipt(id="a", time=1.0, agent="forget-me"), receipt(id="b", time=2.0)])
+    store.purge(Query(until=2.0))
+    store.close()
+    assert b"forget-me" not in (tmp_path / "kept" / "ledger.db").read_bytes()
+
+
+def test_a_purged_row_number_never_comes_back(store):
+    store.add([receipt(id="1"), receipt(id="2")])
+    last = store.last_row()
+    store.purge(Query())
+    store.add([receipt(id="3")])
+    assert ids(store, after=last) == ["3"]
+
+
+def test_receipts_of_one_moment_come_as_they_were_written(store):
+    store.add([receipt(id=id, time=1.0) for id in "xyz"])
+    assert (ids(store), ids(store, limit=2)) == (["x", "y", "z"], ["y", "z"])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_works_alone(store, group):
+    store.add([receipt(id="1"), receipt(id="2", agent="bob")])
+    assert sum(total.calls for total in store.totals([group], Query())) == 2
+
+
+def test_groups_can_be_crossed(store):
+    store.add([receipt(id="1"), receipt(id="2", key=None), receipt(id="3", key=None)])
+    found = {tuple(total.group.values()): total.calls for total in store.totals(["agent", "key"], Query())}
+    assert found == {("alice", "openai/1"): 1, ("alice", None): 2}
+
+
+def test_totals_obey_the_query(store):
+    store.add([receipt(id="1", time=1.0), receipt(id="2", time=2.0)])
+    assert store.totals([], Query(until=2.0))[0].calls == 1
+
+
+def test_the_dearest_group_comes_first(store):
+    store.add([receipt(id="1", agent="thrifty", cost_usd="0.9"), receipt(id="2", agent="lavish", cost_usd="10")])
+    assert [total.group["agent"] for total in store.totals(["agent"], Query())] == ["lavish", "thrifty"]
+
+
+SOCKET = receipt(id="socket", usage={}, cost_usd=None)
+ANSWERS = [receipt(id=str(n), parent="socket", usage={"input_tokens": 10}, cost_usd="0.1") for n in range(2)]
+
+
+def test_a_connection_is_not_counted_besides_its_answers(store):
+    store.add([SOCKET, *ANSWERS])
+    total = store.totals([], Query())[0]
+    assert (total.calls, total.usage, total.cost_usd) == (2, {"input_tokens": 20}, Decimal("0.2"))
+
+
+def test_a_connection_without_answers_is_a_call(store):
+    store.add([SOCKET])
+    assert store.totals([], Query())[0].calls == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.making import rules
+from valetkey.model import PriceOverride
+from valetkey.policy import metering
 from valetkey.policy.metering import LIMIT, estimated, format_usd, measure
 
 WHEN = 1_795_000_000.0  # November 2026
@@ -172,3 +175,156 @@ def test_nothing_that_a_provider_sends_raises(document, name):
 )
 def test_costs_are_plain_decimals(cost, text):
     assert format_usd(cost) == text
+
+
+# Every provider of the catalogue is known to the library.
+
+FLAVORS = sorted(
+    {
+        (name, endpoint.flavor)
+        for name, provider in PROVIDERS.items()
+        for surface in provider.facts.surfaces
+        for endpoint in surface.endpoints
+        if endpoint.flavor
+    }
+)
+
+
+@pytest.mark.parametrize(("name", "flavor"), FLAVORS)
+def test_every_flavor_of_the_catalogue_has_an_extractor(name, flavor):
+    facts = PROVIDERS[name].facts.usage
+    own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
+    assert own in [extractor.api_flavor for extractor in metering._library(facts.extractor).extractors]
+
+
+@pytest.mark.parametrize("name", [name for name, each in PROVIDERS.items() if each.facts.usage.prices])
+def test_every_price_list_of_the_catalogue_exists(name):
+    assert metering._library(PROVIDERS[name].facts.usage.prices) is not None
+
+
+def test_an_extractor_that_the_library_does_not_have_is_no_usage():
+    facts = PROVIDERS["openai"].facts
+    odd = replace(PROVIDERS["openai"], facts=replace(facts, usage=replace(facts.usage, extractor="nobody")))
+    assert measure(openai(), odd, "chat", None, WHEN).usage_source == "none"
+
+
+# Prices.
+
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-1", "claude-opus-4-5", "claude-haiku-4-5", "claude-sonnet-4-5"])
+@pytest.mark.parametrize(
+    ("read", "five", "hour", "factor"),
+    [(1, 0, 0, "0.1"), (0, 1, 0, "1.25"), (0, 0, 1, "2"), (0, 1, 1, "3.25")],
+    ids=["read", "written for five minutes", "written for an hour", "both"],
+)
+def test_anthropics_caches_cost_their_share_of_the_input_price(model, read, five, hour, factor):
+    parts = {"ephemeral_5m_input_tokens": five * 1000, "ephemeral_1h_input_tokens": hour * 1000}
+    cached = {"cache_read_input_tokens": read * 1000, "cache_creation_input_tokens": (five + hour) * 1000}
+    nothing = {"input_tokens": 0, "output_tokens": 0}
+    found = metered("anthropic", "messages", anthropic(model, **nothing | cached, cache_creation=parts)).cost_usd
+    assert found == metered("anthropic", "messages", anthropic(model, **nothing | {"input_tokens": 1000})).cost_usd * Decimal(
+        factor
+    )
+
+
+def test_audio_has_its_own_price():
+    audio = openai("gpt-realtime", prompt_tokens_details={"audio_tokens": 1000})
+    assert metered("openai", "chat", audio).cost_usd == Decimal(1000 * 32 + 100 * 16) / MILLION
+
+
+def test_reasoning_is_paid_once():
+    reasoning = openai("o3", completion_tokens_details={"reasoning_tokens": 60})
+    assert metered("openai", "chat", reasoning).cost_usd == metered("openai", "chat", openai("o3")).cost_usd
+
+
+def test_anthropics_fast_mode_costs_more():
+    fast = metered("anthropic", "messages", anthropic("claude-opus-4-8", speed="fast")).cost_usd
+    assert fast > metered("anthropic", "messages", anthropic("claude-opus-4-8")).cost_usd
+
+
+def test_geminis_tier_is_in_its_usage():
+    def cost(**usage):
+        counts = {"promptTokenCount": 1000, "candidatesTokenCount": 10}
+        return metered("gemini", "generate", {"modelVersion": "gemini-3.8-flash-tts", "usageMetadata": counts | usage}).cost_usd
+
+    assert cost(serviceTier="flex") < cost(serviceTier="standard") == cost()
+
+
+def test_prices_are_those_of_the_day():
+    may, november = (measure(openai("o3"), PROVIDERS["openai"], "chat", None, when).cost_usd for when in (1_747_000_000.0, WHEN))
+    assert may > november  # o3 became cheaper in June 2025
+
+
+def test_counts_that_contradict_each_other_have_no_cost():
+    assert metered("openai", "chat", openai(prompt_tokens_details={"cached_tokens": 5000})).cost_usd is None
+
+
+def own_prices(*prices):
+    return replace(PROVIDERS["anthropic"], prices=prices)
+
+
+OWN = PriceOverride("claude-sonnet-*", Decimal(1), Decimal(5), Decimal("0.5"), Decimal(2), Decimal(4))
+FLAT = PriceOverride("*", Decimal(1), Decimal(5))
+
+
+@pytest.mark.parametrize(
+    ("price", "five", "hour", "cost"),
+    [(OWN, 1, 0, 2), (OWN, 0, 1, 4), (OWN, 1, 1, 6), (FLAT, 0, 1, 1), (replace(FLAT, cache_write=Decimal(3)), 0, 1, 3)],
+    ids=["five minutes", "an hour", "both", "as input", "an hour as five minutes"],
+)
+def test_prices_of_the_rules_know_cache_writes(price, five, hour, cost):
+    parts = {"ephemeral_5m_input_tokens": five * MILLION, "ephemeral_1h_input_tokens": hour * MILLION}
+    document = anthropic(
+        input_tokens=0, output_tokens=0, cache_creation_input_tokens=(five + hour) * MILLION, cache_creation=parts
+    )
+    assert measure(document, own_prices(price), "messages", None, WHEN).cost_usd == Decimal(cost)
+
+
+def test_the_first_price_of_the_rules_that_matches_wins():
+    dear = replace(FLAT, output=Decimal(9))
+    document = anthropic(input_tokens=0, output_tokens=MILLION)
+    assert [measure(document, own_prices(*order), "messages", None, WHEN).cost_usd for order in ((dear, OWN), (OWN, dear))] == [
+        9,
+        5,
+    ]
+
+
+def test_a_price_of_the_rules_for_the_requested_name_goes_before_the_librarys():
+    document = anthropic(input_tokens=0, output_tokens=MILLION)
+    assert measure(document, own_prices(replace(FLAT, pattern="our-*")), "messages", "our-best", WHEN).cost_usd == Decimal(5)
+
+
+# Attacks and accidents.
+
+
+@pytest.mark.parametrize("cost", ["1e-999999999", "0e-999999999", "0e999999999", pytest.param(10**5000, id="5000 digits")])
+def test_a_cost_that_would_fill_the_memory_is_not_taken(cost):
+    assert metered("openrouter", "chat", openai("nobody/knows-this", cost=cost)).cost_source == "none"
+
+
+@pytest.mark.parametrize("count", [10**400, True], ids=["more than a float can be", "a truth"])
+def test_what_only_looks_like_a_count_is_no_usage(count):
+    assert metered("openai", "chat", openai(prompt_tokens=count)).usage_source == "none"
+
+
+@pytest.mark.parametrize("model", ["", "gpt\x1b[2J", "g" * 201, 4], ids=["empty", "control characters", "endless", "a number"])
+def test_what_is_no_name_of_a_model_is_none(model):
+    assert metered("openai", "chat", openai(model)).model is None
+
+
+def test_an_endless_requested_name_has_no_price():
+    assert metered("openai", "chat", openai(""), "gpt-4o-" + "x" * 200).cost_usd is None
+
+
+def test_made_up_model_names_do_not_fill_the_memory():
+    for number in range(2000):
+        metered("openai", "chat", openai(f"gpt-4o-{number}"))
+    assert metering._library_model.cache_info().currsize <= 1024
+
+
+@given(cost=st.one_of(st.floats(), st.integers(), st.text(), st.decimals().map(str), st.sampled_from([10**400, "1e-99"])))
+def test_every_cost_that_is_taken_can_be_written_out_exactly(cost):
+    taken = metered("openrouter", "chat", openai("nobody/knows-this", cost=cost)).cost_usd
+    assert taken is None or (Decimal(format_usd(taken)) == taken and len(format_usd(taken)) < 100)

@@ -5,8 +5,7 @@ from decimal import Decimal
 import pytest
 
 from support.making import rules
-from valetkey.model import KeySpec, Match, PriceOverride, Target
-from valetkey.rules.build import covers
+from valetkey.model import KeySpec, PriceOverride, Target
 
 
 def provider(text, name="openai"):
@@ -69,18 +68,9 @@ def test_headers_match_by_lower_case_names():
     assert route("match: {header: {X-Team: blue}}, deny: x").match.header == (("x-team", "blue"),)
 
 
-@pytest.mark.parametrize(
-    ("wide", "narrow", "covered"),
-    [
-        (Match(), Match(model=("a",)), True),
-        (Match(model=("a*",)), Match(model=("ab",)), True),
-        (Match(model=("a*",)), Match(model=("ab*",)), True),
-        (Match(model=("a*",)), Match(model=("b",)), False),
-        (Match(model=("a",)), Match(), False),
-        (Match(model=("a",), agent=("x",)), Match(model=("a",)), False),
-        (Match(header=(("x", "1"),)), Match(), False),
-        (Match(model=("a",)), Match(model=("a", "b")), False),
-    ],
-)
-def test_whether_one_match_covers_another(wide, narrow, covered):
-    assert covers(wide, narrow) is covered
+def test_hosts_match_in_lower_case():
+    assert route("match: {host: API.OpenAI.com}, deny: x").match.host == ("api.openai.com",)
+
+
+def test_one_reference_is_a_list_of_one():
+    assert provider("keys: env:A").key_specs == (KeySpec("env:A", line=2),)

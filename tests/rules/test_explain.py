@@ -43,3 +43,26 @@ def test_a_value_that_may_be_a_key_is_not_shown():
 
 def test_something_missing_is_said():
     assert "agents.0.name is missing" in said("version: 1\nagents: [{models: [x]}]\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("routes: 5", "routes: a list is meant here (it is 5)"),
+        ("providers: [a]", "providers: a mapping (word: value) is meant here"),
+        ("gateway: 5", "gateway: a mapping (word: value) is meant here (it is 5)"),
+        ("routes: [{match: {model: x}, deny: yes}]", "routes.0.deny: text is meant here; put quotes around it (it is True)"),
+        ("routes: [{match: {model: 4.1}, deny: x}]", "put quotes around it (it is 4.1)"),
+        ("providers: {openai: {keys: 5}}", "f:2: providers.openai.keys: a list is meant here"),
+    ],
+)
+def test_types_are_named_in_plain_words(text, words):
+    assert words in said(f"version: 1\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["agents: [{name: a, key: tiny-pw}]", "providers: {lab: {like: openai, upstream: tiny-pw}}", "gateway: {ledger: tiny-pw}"],
+)
+def test_where_secrets_are_written_not_even_short_values_are_shown(text):
+    assert "tiny-pw" not in said(f"version: 1\n{text}\n")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from valetkey.rules.jsonschema import as_text, json_schema
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "rules.schema.json"
@@ -14,3 +16,14 @@ def test_the_shipped_schema_is_up_to_date():
 
 def test_unknown_words_are_errors_in_editors_too():
     assert json_schema()["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("entry", ["GatewayEntry", "ProviderEntry", "KeyEntry", "RouteEntry", "MatchEntry", "AgentEntry"])
+def test_every_word_has_help_in_editors(entry):
+    found = json_schema()["$defs"][entry]
+    properties = found.get("properties") or found["anyOf"][1]["properties"]
+    assert [word for word, schema in properties.items() if not schema.get("description")] == []
+
+
+def test_defaults_are_as_they_would_be_written():
+    assert json_schema()["$defs"]["GatewayEntry"]["properties"]["proxy"]["default"] == "127.0.0.1:8080"

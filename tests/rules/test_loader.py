@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.making import CATALOG
 from valetkey.errors import RulesError
 from valetkey.rules import load_rules, parse_rules
+from valetkey.rules.explain import _WORDS
 
 LITERAL = "sk-proj-REALrealREALrealREALreal0001"
+WORDS = sorted({name for _, model in _WORDS for name in model.model_fields} | {"openai", "lab", "*"})
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["openai/x", "env:A", "none", "5s"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+FILES = st.dictionaries(st.sampled_from(["gateway", "providers", "routes", "agents"]), VALUES)
 
 
 def load(text):
@@ -91,24 +109,74 @@ def test_an_unreachable_route_is_an_error():
     assert "rules.yaml:4: route route-2 is never reached" in problems(text)[0]
 
 
+def test_problems_of_meaning_are_listed_with_those_of_form():
+    text = "version: 1\ngateway: {egres: x}\nroutes:\n  - {match: {model: x}, to: opnai}\nagents: [{name: a}, {name: a}]\n"
+    assert [problem.split(":")[1] for problem in problems(text)] == ["2", "4", "5"]
+
+
+def test_an_entry_of_wrong_form_is_not_complained_of_twice():
+    text = "version: 1\nproviders:\n  lab: {like: openai, upstream: ftp://x}\nroutes: [{match: {model: x}, to: lab}]\n"
+    assert len(problems(text)) == 1
+
+
+def test_a_condition_of_wrong_form_makes_no_other_route_unreachable():
+    text = "version: 1\nroutes:\n  - {match: {modell: x}, to: openai}\n  - {match: {model: y}, to: openai}\n"
+    assert len(problems(text)) == 1
+
+
 @pytest.mark.parametrize(
-    "entry",
+    "text",
+    ["gateway:", "providers:", "routes:", "agents:", "providers:\n  openai:"],
+)
+def test_a_section_that_is_all_comments_is_an_empty_one(text):
+    assert load(f"version: 1\n{text}\n  # nothing\n").routes == ()
+
+
+@pytest.mark.parametrize(
+    "text",
     [
-        "gateway: {deadline: 5s}",
-        "gateway: {timeouts: {connect: 5s}}",
-        "providers: {openai: {rotation: sticky}}",
-        "providers: {openai: {quota_groups: {a: ['x*']}}}",
-        "providers: {openai: {keys: [{ref: 'env:A', budget: 20 USD/month}]}}",
-        "agents: [{name: a, rate: 60/minute}]",
-        "routes: [{match: {model: x}, to: [openai/a, openai/b], order: random}]",
+        "routes: [{match: {model: []}, deny: x}]",
+        "routes: [{match: {model: }, deny: x}]",
+        "routes: [{match: {model: ''}, deny: x}]",
+        "routes: [{match: , deny: x}]",
+        "providers: {openai: {models: {allow: []}}}",
+        "providers: {openai: {models: {allow: }}}",
+        "providers: {openai: {models: }}",
+        "agents: [{name: a, models: []}]",
     ],
 )
-def test_what_is_not_enforced_yet_is_said(entry):
-    assert "not enforced yet" in load(f"version: 1\n{entry}\n").notices[0]
+def test_a_condition_that_is_empty_does_not_stand_for_all(text):
+    assert problems(f"version: 1\n{text}\n")
 
 
-def test_what_is_enforced_needs_no_notice():
-    assert load("version: 1\nproviders: {openai: {rotation: round_robin, models: {allow: [x]}}}\n").notices == ()
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"providers: {{openai: {LITERAL}}}",
+        f"providers: {{openai: {{keys: {LITERAL}}}}}",
+        f"providers: {{openai: {{keys: {{{LITERAL}: x}}}}}}",
+        f"providers: {{openai: {{keys: [{{{LITERAL}: x}}]}}}}",
+        f"providers: {{openai: {{keys: [{{key: {LITERAL}}}]}}}}",
+        f"providers: {{openai: {{upstream: 'https://u:{LITERAL}@x.test'}}}}",
+        f"providers: {{openai: {{upstream: 'https://u:{LITERAL}'}}}}",
+        f"providers: {{openai: {{rotation: {LITERAL}}}}}",
+        f"providers: {{openai: {{keys: [{{ref: env:A, headers: {{authorization: {LITERAL}}}}}]}}}}",
+        f"providers: {{openai: {{keys: [{{ref: env:A, headers: {{x-a: ['{LITERAL}']}}}}]}}}}",
+        f"agents: [{{name: a, key: {LITERAL}}}]",
+        f"agents: [{LITERAL}]",
+        f"gateway: {{ledger: {LITERAL}}}",
+        f"gateway: {{api: {LITERAL}}}",
+        f"{LITERAL}: x",
+    ],
+)
+def test_a_key_in_a_wrong_place_is_an_error_that_does_not_show_it(text):
+    assert LITERAL not in " ".join(problems(f"version: 1\n{text}\n"))
+
+
+@given(FILES)
+def test_any_file_is_rules_or_an_error_of_ours(data):
+    with contextlib.suppress(RulesError):
+        load(yaml.safe_dump({"version": 1, **data}))
 
 
 def test_keys_none_needs_no_key():

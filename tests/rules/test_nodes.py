@@ -42,12 +42,31 @@ def test_a_key_written_twice_is_a_problem():
         ("a: !env X", "tag"),
         (BOMB, "unfolds"),
         ("x" * 2_000_000, "larger"),
+        ("[" * 20_000, "nested deeper"),
+        ("[" * 40 + "]" * 40, "nested deeper"),
+        ("a: &a [*a]", "nested deeper"),
+        ("? !!python/name:os.system x\n: 1", "tag"),
+        ("a: !!map x", "tag"),
     ],
-    ids=["syntax", "python tag", "own tag", "bomb", "huge"],
+    ids=["syntax", "python tag", "own tag", "bomb", "huge", "deep", "deeper than data", "endless", "tag of a word", "wrong tag"],
 )
 def test_what_cannot_be_read_is_said(text, words):
     with pytest.raises(RulesError, match=words):
         Document(text, "f")
+
+
+@pytest.mark.parametrize("value", ["!!int x", "!!float x", "!!bool x", "0b_", "1" * 5000], ids=lambda value: value[:9])
+def test_a_value_that_is_not_what_it_says_is_a_problem(value):
+    assert [problem.line for problem in Document(f"a: 1\nb: {value}\n", "f").problems] == [2]
+
+
+@pytest.mark.parametrize(("text", "words"), [("a: {<<: {b: 1}}", "merging"), ("? [a]\n: 1", "where a word belongs")])
+def test_a_word_that_is_none_is_a_problem(text, words):
+    assert words in str(Document(text, "f").problems[0])
+
+
+def test_an_alias_stands_for_its_value():
+    assert Document("a: &x [1]\nb: *x\n", "f").data == {"a": [1], "b": [1]}
 
 
 def test_a_date_stays_text():

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from pydantic import ValidationError
 
 from valetkey.model import GatewayRules
-from valetkey.rules.schema import GatewayEntry, KeyEntry, RulesFile
+from valetkey.rules.schema import GatewayEntry, KeyEntry, RouteEntry, RulesFile
 
 
 def test_the_gateways_words_are_the_models_fields():
@@ -33,7 +34,41 @@ def test_references(reference):
     assert KeyEntry(ref=reference).ref == reference
 
 
-@pytest.mark.parametrize("reference", ["env:", "env:A-B", "file:", "sk-x", "keyring:x"])
+@pytest.mark.parametrize("reference", ["env:", "env:A-B", "file:", "sk-x", "keyring:x", "env:A\n", "file:a\0b"])
 def test_what_is_no_reference(reference):
     with pytest.raises(ValidationError):
         KeyEntry(ref=reference)
+
+
+@pytest.mark.parametrize("written", [{"env": "A"}, {"file": "x"}])
+def test_a_blank_after_the_colon_is_explained(written):
+    with pytest.raises(ValidationError, match="no blank after its colon"):
+        RulesFile.model_validate({"providers": {"openai": {"keys": [written]}}})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [math.nan], {"a": {"b": -math.inf}}])
+def test_a_parameter_that_json_cannot_hold_is_refused(value):
+    with pytest.raises(ValidationError, match="JSON has no such number"):
+        RouteEntry(set={"x": value})
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", ".a", "a..b"])
+def test_a_parameter_has_a_name(name):
+    with pytest.raises(ValidationError):
+        RouteEntry(set={name: 1})
+
+
+@pytest.mark.parametrize("edit", [{"set": {"model": "x"}}, {"remove": "model"}])
+def test_the_model_cannot_be_edited_past_the_lists(edit):
+    with pytest.raises(ValidationError, match="to: provider/model"):
+        RouteEntry(**edit)
+
+
+def test_a_parameter_is_set_or_removed():
+    with pytest.raises(ValidationError, match="a is set and removed"):
+        RouteEntry(set={"a": 1}, remove=["a"])
+
+
+def test_the_doors_differ():
+    with pytest.raises(ValidationError, match="different ports"):
+        GatewayEntry(proxy="127.0.0.1:1", api="127.0.0.1:1")

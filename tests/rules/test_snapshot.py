@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from support.making import CATALOG
-from valetkey.rules import load_snapshot
+from valetkey.rules import Watcher, load_snapshot
 from valetkey.secrets import Environment
 
 REAL = "sk-proj-REALrealREALrealREALreal0001"
@@ -41,3 +41,9 @@ def test_no_file_takes_keys_from_the_environment():
 
 def test_it_shows_no_secret(tmp_path):
     assert REAL not in repr(load(tmp_path, OPENAI_API_KEY=REAL))
+
+
+def test_files_are_marked_as_they_were_before_they_were_read(tmp_path):
+    snapshot = load(tmp_path, "version: 1\nproviders: {openai: {keys: [file:key]}}\n")
+    (tmp_path / "key").write_text(REAL)
+    assert Watcher(snapshot.files, snapshot.seen).changed()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from valetkey.model import Address, Upstream
+from support.making import CATALOG
+from valetkey.model import Address, Provider, Upstream
 from valetkey.rules import values
 
 
@@ -14,7 +17,26 @@ def test_durations(text, seconds):
     assert values.duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "10 parsecs", "-1s", True, None, [], "1h!"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "soon",
+        "10 parsecs",
+        "-1s",
+        True,
+        None,
+        [],
+        "1h!",
+        "5 5",
+        float("inf"),
+        float("nan"),
+        -1,
+        10**400,
+        "9" * 400,
+        "1000 weeks 9999999 days",
+    ],
+)
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="duration"):
         values.duration(text)
@@ -25,13 +47,21 @@ def test_sizes(text, size):
     assert values.size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "big", "0", 0, -1, "64 zb", True, None])
+@pytest.mark.parametrize("text", ["", "big", "0", 0, -1, "64 zb", "0.1", True, None])
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="size"):
         values.size(text)
 
 
-@pytest.mark.parametrize(("text", "address"), [("127.0.0.1:80", Address("127.0.0.1", 80)), ("[::1]:8080", Address("::1", 8080))])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("[::1]:8080", Address("::1", 8080)),
+        ("LocalHost:1", Address("localhost", 1)),
+        ("[0:0:0:0:0:0:0:1]:1", Address("::1", 1)),
+    ],
+)
 def test_addresses(text, address):
     assert values.address(text) == address
 
@@ -54,13 +84,103 @@ def test_wider_than_loopback_is_refused_with_the_reason(text):
         ("https://x.test", Upstream("https", "x.test", 443)),
         ("https://X.test:8443/api/v1/", Upstream("https", "x.test", 8443, "/api/v1")),
         ("http://127.0.0.1:8000", Upstream("http", "127.0.0.1", 8000)),
+        ("http://[0:0:0:0:0:0:0:1]:8000", Upstream("http", "::1", 8000)),
+        ("https://x.test/openai/v1beta", Upstream("https", "x.test", 443, "/openai/v1beta")),
     ],
 )
 def test_upstreams(text, upstream):
     assert values.upstream(text) == upstream
 
 
-@pytest.mark.parametrize("text", ["ftp://x.test", "x.test", "https://u:p@x.test", "https://x.test?key=1", "http://x.test", 5])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://x.test",
+        "x.test",
+        "https://u:p@x.test",
+        "https://x.test?key=1",
+        "http://x.test",
+        5,
+        "https://x.test:0",
+        "https://x.test:99999",
+        "https://x.test:sk-secret",
+        "https://x te st",
+        "https://x.test.",
+        "https://exämple.test",
+        "https://127.1",
+        "https://[::1",
+        "https://x.test/a/../b",
+        "https://x.test//a",
+        "https://x.test/%2e%2e",
+        "https://x.test/a;b",
+        "http://[::ffff:127.0.0.1]",
+    ],
+)
 def test_what_is_no_upstream(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="upstream") as raised:
         values.upstream(text)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1", "http://[::1]", "http://localhost", "http://127.9.9.9"])
+def test_what_is_loopback_here_is_loopback_on_the_wire(text):
+    made = values.upstream(text)
+    assert Provider("lab", CATALOG["openai"], made).named_on_loopback
+
+
+@pytest.mark.parametrize("text", ["example.com", "example.com:8443", "10.0.0.1", "10.0.0.0/8", "fd00::/8", "::1", "[::1]:80"])
+def test_destinations(text):
+    assert values.destination(text) == text
+
+
+@pytest.mark.parametrize("text", ["*.example.com", "https://example.com", "10.0.0.0/99", "", "a b", "example.com:0"])
+def test_what_is_no_destination(text):
+    with pytest.raises(ValueError, match="destination"):
+        values.destination(text)
+
+
+@pytest.mark.parametrize("text", ["a", "*", "gpt-[45]*", "[]a]", "[!]a]x", "a]"])
+def test_patterns(text):
+    assert values.pattern(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "gpt-[4", "a[", "[]", "a\nb"])
+def test_what_is_no_pattern(text):
+    with pytest.raises(ValueError, match="pattern"):
+        values.pattern(text)
+
+
+def test_a_digest_is_in_lower_case():
+    assert values.digest("sha256:" + "AB" * 32) == "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize("text", ["sk-secret", "sha256:", "sha256:" + "g" * 64, "md5:" + "0" * 64, "sha256:" + "0" * 65])
+def test_what_is_no_digest(text):
+    with pytest.raises(ValueError, match="sha256sum"):
+        values.digest(text)
+
+
+def test_a_budget_is_an_amount_and_a_period():
+    assert values.budget("20.50 USD/month") == (Decimal("20.50"), "month")
+
+
+@pytest.mark.parametrize("text", ["20", "20 USD", "20 EUR/month", "USD/day", "20 USD/fortnight", 20, None])
+def test_what_is_no_budget(text):
+    with pytest.raises(ValueError, match="budget"):
+        values.budget(text)
+
+
+def test_a_rate_is_a_count_and_a_period():
+    assert values.rate("60/minute") == (60, "minute")
+
+
+@pytest.mark.parametrize("text", ["60", "60/fortnight", "0/minute", "-1/minute", "many/day", 60, None])
+def test_what_is_no_rate(text):
+    with pytest.raises(ValueError, match="rate"):
+        values.rate(text)
+
+
+@pytest.mark.parametrize("text", ["ledger.db", "sqlite:", "", "://x"])
+def test_what_is_no_ledger(text):
+    with pytest.raises(ValueError, match="ledger"):
+        values.ledger(text)

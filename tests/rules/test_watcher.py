@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from valetkey.rules import Watcher
+from valetkey.rules.watcher import marks
 
 
 def written(path, text, when):
@@ -49,3 +51,25 @@ def test_a_file_that_went_is_a_change(tmp_path):
     (tmp_path / "a").unlink()
     watcher.changed()
     assert watcher.changed()
+
+
+def test_a_file_that_became_readable_is_a_change(tmp_path):
+    path = tmp_path / "key"
+    written(path, "x", 1)
+    path.chmod(0o644)
+    watcher = Watcher([path])
+    path.chmod(0o600)
+    watcher.changed()
+    assert watcher.changed()
+
+
+def test_a_change_between_reading_and_watching_is_told(tmp_path):
+    path = tmp_path / "a"
+    written(path, "x", 1)
+    before = marks([path])
+    written(path, "y", 2)
+    assert Watcher([path], before).changed()
+
+
+def test_a_path_that_no_file_can_have_is_no_change():
+    assert not Watcher([Path("a\0b")]).changed()

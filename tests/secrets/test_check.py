@@ -37,6 +37,11 @@ def test_a_real_looking_key_is_fine():
         ("xxxxxxxxxxxxxxxxxxxxxxx", "dummy"),
         ("sk-...", "dummy"),
         ("sk-short", "shorter than 16"),
+        (f'"{GOOD}"', "quotation marks"),
+        (f"'{GOOD}'", "quotation marks"),
+        ("/run/secrets/openai", "file:PATH"),
+        ("~/keys/openai.txt", "file:PATH"),
+        ("https://api.openai.com/v1", "file:PATH"),
     ],
 )
 def test_what_is_no_key_is_refused_by_name(value, word):
@@ -51,3 +56,10 @@ def test_the_value_is_never_said(value):
 @pytest.mark.parametrize(("value", "dummy"), [("sk-dummy-x", True), ("dummy", True), (GOOD, False)])
 def test_dummies_are_known_by_their_pattern(value, dummy):
     assert is_dummy(value, DUMMIES) is dummy
+
+
+@pytest.mark.parametrize(
+    "value", ["/0aB3+dE5fG7/hI9jK1lM3nO5pQ7rS9tU1vW3xY5z==", "gsk_0aB3dE5fG7hI9jK1lM3n", "0aB3dE5fG7hI9jK1lM3n"]
+)
+def test_keys_of_other_forms_are_fine(value):
+    assert problem("X", value, DUMMIES) is None

@@ -88,3 +88,31 @@ def test_a_dotenv_that_others_may_read_is_noted(tmp_path):
     taken(tmp_path, "A=x\n")
     (tmp_path / ".env").chmod(0o644)
     assert "chmod 600" in Environment.from_process(tmp_path, {}).notices[0]
+
+
+@pytest.mark.parametrize("content", [b"A=\xff\xfe", b"\x80"])
+def test_a_dotenv_that_is_no_text_costs_its_keys_only(tmp_path, content):
+    (tmp_path / ".env").write_bytes(content)
+    environment = Environment.from_process(tmp_path, {"A": REAL})
+    assert value(environment, "A") == REAL and "not UTF-8" in environment.notices[0]
+
+
+def test_a_dotenv_that_went_bad_while_running_is_said_once_it_is_read_again(tmp_path):
+    environment = taken(tmp_path, f"A={REAL}\n")
+    (tmp_path / ".env").write_bytes(b"\xff")
+    environment.refresh()
+    assert value(environment, "A") is None and len(environment.notices) == 1
+
+
+def test_a_dotenv_saved_with_a_byte_order_mark_is_read(tmp_path):
+    assert value(taken(tmp_path, f"\ufeffA={REAL}\n"), "A") == REAL
+
+
+def test_a_twin_that_is_named_leaves_the_process_too(tmp_path):
+    environ = {"GATEWAY_MINE": REAL}
+    Environment.from_process(tmp_path, environ).hide(["GATEWAY_MINE"], lambda v: False)
+    assert environ == {}
+
+
+def test_numbers_with_many_digits_are_suffixes_as_well(tmp_path):
+    assert len(taken(tmp_path, **{f"OPENAI_API_KEY_{'9' * 5000}": REAL}).variants("OPENAI_API_KEY")) == 1

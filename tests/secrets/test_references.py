@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,23 @@ def test_a_literal_is_no_reference_and_is_not_said(tmp_path):
 @pytest.mark.parametrize(("reference", "name"), [("file:key", "key"), ("env:A", None)])
 def test_files_to_watch(tmp_path, reference, name):
     assert file_of(reference, tmp_path) == (tmp_path / name if name else None)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"], ids=["NUL", "surrogate"])
+def test_a_path_that_no_file_can_have_is_said(tmp_path, path):
+    with pytest.raises(SecretError):
+        resolve(f"file:{path}", Environment(), tmp_path)
+
+
+def test_the_home_of_nobody_is_said(tmp_path):
+    with pytest.raises(SecretError, match="cannot be read"):
+        resolve("file:~no-such-user/key", Environment(), tmp_path)
+
+
+def test_home_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert file_of("file:~/key", tmp_path) == Path("/home/me/key")
+
+
+def test_the_place_for_mounted_secrets_is_not_left_through_dots(tmp_path):
+    assert file_of("file:/run/secrets/../../etc/key", tmp_path) == Path("/etc/key")

@@ -66,6 +66,11 @@ def test_equal_values_are_equal(secret):
     assert secret == Secret(VALUE)
 
 
+def test_values_that_are_not_utf8_compare_as_well():
+    """A variable with such bytes arrives with surrogates in it."""
+    assert Secret("sk-\udcff") == Secret("sk-\udcff")
+
+
 def test_other_values_are_not(secret):
     assert secret != Secret("other") and secret != VALUE
 

@@ -101,3 +101,28 @@ def test_a_provider_that_needs_no_key_takes_none(tmp_path):
 def test_files_are_to_be_watched(tmp_path):
     rules = "version: 1\nproviders: {openai: {keys: [file:key]}}\n"
     assert resolved(tmp_path, rules).files == (tmp_path / "key",)
+
+
+def test_keys_that_are_not_used_leave_the_process_as_well(tmp_path):
+    environ = {"OPENAI_API_KEY": REAL}
+    rules = "version: 1\nproviders: {openai: {keys: none}}\n"
+    resolve_keys(making.rules(rules), Environment.from_process(tmp_path, environ), tmp_path)
+    assert environ == {}
+
+
+def references(found):
+    return {key.id: found.references[key.id] for keys in found.keys.values() for key in keys}
+
+
+def test_of_two_variables_for_one_name_the_usable_one_is_taken(tmp_path):
+    found = resolved(tmp_path, GEMINI_API_KEY="sk-dummy", GOOGLE_API_KEY=REAL)
+    assert references(found) == {"gemini/main": "env:GOOGLE_API_KEY"}
+
+
+def test_of_two_variables_for_one_name_the_other_is_said_to_be_left_out(tmp_path):
+    found = resolved(tmp_path, GEMINI_API_KEY=REAL, GOOGLE_API_KEY=OTHER)
+    assert references(found) == {"gemini/main": "env:GEMINI_API_KEY"} and "env:GOOGLE_API_KEY is left out" in found.notices[0]
+
+
+def test_two_variables_with_the_same_key_are_nothing_to_remark(tmp_path):
+    assert resolved(tmp_path, GEMINI_API_KEY=REAL, GOOGLE_API_KEY=REAL).notices == ()

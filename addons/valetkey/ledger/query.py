@@ -31,7 +31,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Sums over one group. `unpriced` counts calls that used tokens without a known price; their cost is not in `cost_usd`."""
+    """Sums over one group.
+
+    A connection whose answers have receipts of their own is not counted besides them. `failed` are the calls that went out
+    and did not end well. `unpriced` counts calls that used tokens without a known price; their cost is not in `cost_usd`,
+    which is exact.
+    """
 
     group: Mapping[str, str | None]
     calls: int

@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,15 +16,20 @@ from ..model import Receipt
 from .migrations import check, migrate
 from .query import GROUPS, Query, Total
 from .records import FIELDS, from_dict, to_dict
+from .totals import Sum
 
 _JSON = ("attempts", "usage", "notes")
-_BUSY = 250
-"""Milliseconds to wait for a lock. The writer tries again by itself; readers wait their own time-out."""
+_LONGEST = 1000
+"""Characters kept of a text. Agents choose model names; they must not fill the disk."""
+_BUSY = 0.25
+"""Seconds to wait for a lock. The writer tries again by itself; readers wait longer."""
+_BUSY_READING = 5.0
 _EQUAL = ("agent", "project", "model", "provider", "key", "route", "outcome")
 _GROUP_SQL = {
     "day": "strftime('%Y-%m-%d', time, 'unixepoch')",
     "hour": "strftime('%Y-%m-%dT%H:00Z', time, 'unixepoch')",
 }
+_NO_CONNECTIONS = "NOT EXISTS (SELECT 1 FROM receipts AS answer WHERE answer.parent = receipts.id)"
 
 
 class SqliteStore:
@@ -33,24 +37,30 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._path = path
+        self._place = (0, 0)
+        """Device and inode of the file that is written to."""
+        self._snapshot: tuple[int, ...] = ()
+        """What a file without a log looked like when it was opened to be read."""
         with self._errors("opened"):
             self._connection = self._open_readonly() if readonly else self._open()
 
     def add(self, receipts: Sequence[Receipt]) -> None:
         """Write receipts in one transaction."""
         marks = ", ".join("?" * len(FIELDS))
-        sql = f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our own names
-        with self._errors("written"), self._connection:
-            self._connection.executemany(sql, [_row(receipt) for receipt in receipts])
+        sql = f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our names
+        with self._errors("written"):
+            self._check_place()
+            with self._connection:
+                self._connection.executemany(sql, [_row(receipt) for receipt in receipts])
 
     def receipts(self, query: Query) -> Iterator[Receipt]:
         """Receipts by time, newest last; with a limit the newest ones."""
-        where, values = _where(query)
+        conditions, values = _conditions(query)
         limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
-        inner = f"SELECT rowid AS row, * FROM receipts{where} ORDER BY time DESC, row DESC{limit}"  # noqa: S608
-        with self._errors("read"), closing(self._connection.cursor()) as cursor:
+        inner = f"SELECT rowid AS number, * FROM receipts{_where(conditions)} ORDER BY time DESC, number DESC{limit}"  # noqa: S608
+        with self._errors("read"), closing(self._reader().cursor()) as cursor:
             cursor.row_factory = sqlite3.Row
-            for row in cursor.execute(f"SELECT * FROM ({inner}) ORDER BY time, row", values):  # noqa: S608
+            for row in cursor.execute(f"SELECT * FROM ({inner}) ORDER BY time, number", values):  # noqa: S608
                 yield _receipt(row)
 
     def totals(self, by: Sequence[str], query: Query) -> list[Total]:
@@ -58,29 +68,29 @@ class SqliteStore:
         unknown = [name for name in by if name not in GROUPS]
         if unknown:
             raise ValueError(f"{unknown[0]} is no group; groups are {', '.join(GROUPS)}")
-        where, values = _where(query)
+        conditions, values = _conditions(query)
         groups = "".join(f"{_GROUP_SQL.get(name, name)}, " for name in by)
-        sql = f"SELECT {groups} outcome, refused, usage, cost_usd FROM receipts{where}"  # noqa: S608 - our own names
-        sums: dict[tuple[str | None, ...], _Sum] = {}
+        sql = f"SELECT {groups} outcome, refused, usage, cost_usd FROM receipts{_where([*conditions, _NO_CONNECTIONS])}"  # noqa: S608
+        sums: dict[tuple[str | None, ...], Sum] = {}
         with self._errors("read"):
-            for row in self._connection.execute(sql, values):
-                sums.setdefault(row[: len(by)], _Sum()).add(*row[len(by) :])
+            for row in self._reader().execute(sql, values):
+                sums.setdefault(row[: len(by)], Sum()).add(*row[len(by) :])
         found = [each.total(dict(zip(by, group, strict=True))) for group, each in sums.items()]
-        return sorted(found, key=lambda total: (-total.cost_usd, -total.calls, str(total.group)))
+        return sorted(found, key=lambda total: (total.cost_usd.copy_negate(), -total.calls, str(total.group)))
 
     def last_row(self) -> int:
         """The number of the newest row, for `Query.after`."""
         with self._errors("read"):
-            return int(self._connection.execute("SELECT coalesce(max(rowid), 0) FROM receipts").fetchone()[0])
+            return int(self._reader().execute("SELECT coalesce(max(rowid), 0) FROM receipts").fetchone()[0])
 
     def purge(self, query: Query) -> int:
-        """Delete receipts and give the space back."""
-        where, values = _where(query)
+        """Delete receipts, overwrite them, and give the space back."""
+        conditions, values = _conditions(query)
         with self._errors("purged"):
             with self._connection:
-                count = self._connection.execute(f"DELETE FROM receipts{where}", values).rowcount  # noqa: S608
-            if count:
-                self._connection.execute("VACUUM")
+                count = self._connection.execute(f"DELETE FROM receipts{_where(conditions)}", values).rowcount  # noqa: S608
+            # Not VACUUM, which copies the whole file while receipts wait.
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return int(count)
 
     def close(self) -> None:
@@ -89,50 +99,58 @@ class SqliteStore:
             self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        _prepare(self._path)
-        connection = sqlite3.connect(self._path, timeout=_BUSY / 1000, isolation_level="DEFERRED")
+        self._place = _prepare(self._path)
+        connection = sqlite3.connect(self._path, timeout=_BUSY)
         with _closed_on_error(connection):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA secure_delete = ON")
             migrate(connection)
         return connection
 
     def _open_readonly(self) -> sqlite3.Connection:
         if not self._path.exists():
             raise LedgerError(f"{self._path}: there is no ledger yet; it is made when the gateway starts")
-        connection = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=5)
+        # Without a log nobody writes. SQLite would make a log all the same, and leave it behind: it is told that nothing changes.
+        self._snapshot = self._unwritten()
+        options = "mode=ro&immutable=1" if self._snapshot else "mode=ro"
+        connection = sqlite3.connect(f"file:{quote(str(self._path))}?{options}", uri=True, timeout=_BUSY_READING)
         with _closed_on_error(connection):
-            check(connection.execute("PRAGMA user_version").fetchone()[0])
+            if check(connection) == 0:
+                raise LedgerError(f"{self._path}: this is no ledger, or an empty one")
         return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        """The connection for a query. If something has changed after all since it was opened, it is opened anew."""
+        if self._snapshot and self._snapshot != self._unwritten():
+            self._connection.close()
+            self._connection = self._open_readonly()
+        return self._connection
+
+    def _unwritten(self) -> tuple[int, ...]:
+        """Marks of the file's content; empty while somebody has it open for writing."""
+        if self._path.with_name(self._path.name + "-wal").exists():
+            return ()
+        found = self._path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _check_place(self) -> None:
+        """SQLite goes on writing into a file that was deleted, where nobody will ever read it."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            raise LedgerError(f"the ledger {self._path} was deleted or moved away") from None
+        if (found.st_dev, found.st_ino) != self._place:
+            raise LedgerError(f"the ledger {self._path} was replaced by another file")
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
+        """What goes wrong inside is a LedgerError; also values in a damaged file that cannot be read."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, ArithmeticError) as error:
             raise LedgerError(f"the ledger {self._path} cannot be {what}: {error}") from error
-
-
-class _Sum:
-    """Adds rows up."""
-
-    def __init__(self) -> None:
-        self.calls = self.refused = self.failed = self.unpriced = 0
-        self.usage: dict[str, int] = {}
-        self.cost = Decimal(0)
-
-    def add(self, outcome: str, refused: str | None, usage: str, cost: str | None) -> None:
-        tokens = json.loads(usage)
-        self.calls += 1
-        self.refused += refused is not None
-        self.failed += refused is None and outcome != "ok"
-        self.unpriced += bool(tokens) and cost is None
-        self.cost += Decimal(cost) if cost is not None else 0
-        for name, count in tokens.items():
-            self.usage[name] = self.usage.get(name, 0) + count
-
-    def total(self, group: dict[str, str | None]) -> Total:
-        return Total(group, self.calls, self.refused, self.failed, self.unpriced, self.usage, self.cost)
 
 
 @contextmanager
@@ -144,20 +162,32 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _prepare(path: Path) -> None:
-    """Make folder and file with modes that let nobody else in, before SQLite could make them with others."""
+def _prepare(path: Path) -> tuple[int, int]:
+    """Make folder and file with modes that let nobody else in, before SQLite could make them with others.
+
+    Gives device and inode of the file. SQLite gives the mode of the database to its log.
+    """
     if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_symlink():
         raise LedgerError(f"{path} is a symbolic link; name the file itself")
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(path, flags, 0o600))
-    path.chmod(0o600)  # SQLite gives -wal and -shm the mode of the database
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def _row(receipt: Receipt) -> tuple[Any, ...]:
     document = to_dict(receipt)
-    return tuple(json.dumps(document[name]) if name in _JSON else document[name] for name in FIELDS)
+    return tuple(json.dumps(document[name]) if name in _JSON else _storable(document[name]) for name in FIELDS)
+
+
+def _storable(value: Any) -> Any:
+    """Texts as SQLite can keep them: agents and providers may send half a surrogate pair, which is no UTF-8."""
+    return value[:_LONGEST].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _receipt(row: sqlite3.Row) -> Receipt:
@@ -165,7 +195,7 @@ def _receipt(row: sqlite3.Row) -> Receipt:
     return from_dict(document | {"streamed": bool(row["streamed"])})
 
 
-def _where(query: Query) -> tuple[str, list[Any]]:
+def _conditions(query: Query) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     bounds = (("time >= ?", query.since), ("time < ?", query.until), ("rowid > ?", query.after))
@@ -175,4 +205,8 @@ def _where(query: Query) -> tuple[str, list[Any]]:
             values.append(value)
     if query.refused is not None:
         conditions.append("refused IS NOT NULL" if query.refused else "refused IS NULL")
-    return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
+    return conditions, values
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(conditions) if conditions else ""

@@ -41,8 +41,12 @@ class Store(Protocol):
 
 
 def open_store(uri: str, *, readonly: bool = False) -> Store:
-    """Open `sqlite:///PATH` (three slashes and a relative path, four an absolute one). Raises LedgerError."""
-    scheme, separator, rest = uri.partition(":///")
-    if not separator or scheme != "sqlite":
-        raise LedgerError(f"{uri}: no store of this kind is known; use sqlite:///PATH")
-    return SqliteStore(Path(rest), readonly=readonly)
+    """Open `sqlite:///PATH` (three slashes and a relative path, four an absolute one). Raises LedgerError.
+
+    A `readonly` store creates nothing, and can be read while the gateway writes.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme != "sqlite" or not rest.startswith("/") or rest == "/":
+        # Not the whole URI: those of other stores hold passwords.
+        raise LedgerError(f"gateway.ledger: {scheme[:20]!r} names no store that is known; write sqlite:///PATH")
+    return SqliteStore(Path(rest[1:]), readonly=readonly)

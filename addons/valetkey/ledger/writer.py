@@ -13,15 +13,17 @@ from ..model import Receipt
 from .query import Query
 from .store import Store
 
-RETRY = 1.0
-"""Seconds between attempts while the store fails."""
+RETRY = 0.25
+"""Seconds until a store that failed is tried again. They double with every failure, up to the slowest."""
+SLOWEST_RETRY = 5.0
 PURGE_EVERY = 3600.0
 
 
 class LedgerWriter:
     """Owns the store. `submit` never waits and never raises; what cannot be written is kept (bounded) and tried again.
 
-    `on_problem` is called, from the writer's thread, once when a problem begins and once when it is over.
+    `on_problem` is called, mostly from the writer's thread, once for each problem and once when all is well again. `interval` is
+    in seconds; `max_pending` receipts are kept at most, then the oldest give way.
     """
 
     def __init__(
@@ -37,10 +39,14 @@ class LedgerWriter:
         self._pending: deque[Receipt] = deque()
         self._thread = threading.Thread(target=self._run, name="valetkey ledger", daemon=True)
         self._opened = threading.Event()
+        self._counting = threading.Lock()
         self._store: Store | None = None
+        self._retry = RETRY
+        self._said: set[str] = set()
         self._retention: float | None = None
-        self._purged = 0.0
+        self._next_purge = 0.0
         self.problem: str | None = None
+        """What is wrong now; None while all is well."""
         self.lost = 0
         """Receipts that were dropped because the store failed for too long."""
 
@@ -56,7 +62,8 @@ class LedgerWriter:
 
     def set_retention(self, seconds: float | None) -> None:
         """Delete receipts older than this, now and every hour; None keeps them."""
-        self._retention = seconds
+        self._retention, self._next_purge = seconds, 0.0
+        self._queue.put(threading.Event())  # wakes the thread
 
     def start(self) -> None:
         """Begin. Raises LedgerError when the store cannot be opened now; the thread runs and tries again all the same."""
@@ -67,44 +74,66 @@ class LedgerWriter:
 
     def submit(self, receipt: Receipt) -> None:
         """Hand over a receipt."""
-        self._queue.put(receipt)
+        if self._queue.qsize() < self._max_pending:
+            self._queue.put(receipt)
+        else:  # the thread hangs in the store
+            self._lose()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything handed over so far has been tried; whether nothing is left."""
+        """Wait (seconds) until everything handed over so far has been tried; whether nothing is left."""
         done = threading.Event()
         self._queue.put(done)
         return done.wait(timeout) and not self._pending
 
     def close(self, timeout: float) -> bool:
         """Write what is left and end; whether nothing is left."""
-        self._queue.put(None)
-        self._thread.join(timeout)
-        return not self._pending and not self._thread.is_alive()
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(timeout)
+        return not self.pending and not self._thread.is_alive()
 
     def _run(self) -> None:
+        ended = False
+        try:
+            self._open()
+            self._opened.set()
+            while not ended:
+                ended = self._round()
+            self._end()
+        finally:
+            if not ended:  # a defect; Python prints it as the thread dies
+                self._complain("the ledger's writer has ended by a defect of the gateway; receipts are no longer written")
+            self._opened.set()
+
+    def _open(self) -> None:
         try:
             self._store = self._open_store()
         except LedgerError as error:
             self.problem = str(error)
-        self._opened.set()
-        ending = False
-        while not ending:
-            ending, waiting = self._gather()
-            self._write()
-            self._purge()
-            for event in waiting:
-                event.set()
-        if self._store is not None:
-            self._close_store()
+            self._said.add(self.problem)  # `start` raises it
+
+    def _round(self) -> bool:
+        """Gather, write, purge, tell those who wait. Whether it was the last round."""
+        ended, waiting = self._gather()
+        self._write()
+        self._purge()
+        for event in waiting:
+            event.set()
+        return ended
+
+    def _end(self) -> None:
+        if self._pending:
+            self._on_problem(f"the ledger ends with {len(self._pending)} receipts that could not be written: {self.problem}")
+        self._close_store()
 
     def _gather(self) -> tuple[bool, list[threading.Event]]:
         """Wait for work, then take what comes within the interval. Gives whether to end, and who waits for the write."""
         waiting: list[threading.Event] = []
-        deadline: float | None = time.monotonic() + RETRY if self._pending else None
+        deadline = time.monotonic() + (PURGE_EVERY if self.healthy else self._retry)
+        gathering = False
         while True:
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                item = self._queue.get(timeout=PURGE_EVERY if timeout is None else timeout)
+                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return False, waiting
             if item is None:
@@ -112,37 +141,55 @@ class LedgerWriter:
             if isinstance(item, threading.Event):
                 return False, [*waiting, item]
             self._keep(item)
-            deadline = deadline or time.monotonic() + self._interval
+            if self.healthy and not gathering:
+                gathering, deadline = True, time.monotonic() + self._interval
 
     def _keep(self, receipt: Receipt) -> None:
         if len(self._pending) >= self._max_pending:
             self._pending.popleft()
-            self.lost += 1
+            self._lose()
         self._pending.append(receipt)
 
+    def _lose(self) -> None:
+        with self._counting:
+            self.lost += 1
+            first = self.lost == 1
+        if first:
+            self._on_problem(f"the ledger has fallen behind by {self._max_pending} receipts; from now on receipts are lost")
+
     def _write(self) -> None:
+        """Write what is pending; without any, find out whether a store that failed is well again."""
         if not self._pending and self.healthy:
             return
-        batch = list(self._pending)
         try:
             if self._store is None:
                 self._store = self._open_store()
-            self._store.add(batch)
+            self._store.add(list(self._pending))
         except LedgerError as error:
             self._failed(error)
             return
         self._pending.clear()
-        if self.problem is not None:
-            self.problem = None
-            self._on_problem(f"the ledger is well again; {self.lost} receipts were lost meanwhile")
+        self._recovered()
+
+    def _recovered(self) -> None:
+        if self.problem is None:
+            return
+        self.problem, self._retry = None, RETRY
+        self._said.clear()
+        self._on_problem(f"the ledger is well again; {self.lost} receipts have been lost since the start")
 
     def _failed(self, error: LedgerError) -> None:
-        """Say so once per problem, and open the store anew next time: the file may have been replaced."""
-        if str(error) != self.problem:
-            self.problem = str(error)
-            self._on_problem(f"{error}; {len(self._pending)} receipts are kept in memory and tried again")
-        if self._store is not None:
-            self._close_store()
+        """Wait longer from time to time, and open the store anew then: the file may have been replaced."""
+        self._retry = min(2 * self._retry, SLOWEST_RETRY) if self.problem else RETRY
+        self._complain(f"{error}; receipts are kept in memory ({len(self._pending)} now) and tried again", key=str(error))
+        self._close_store()
+
+    def _complain(self, text: str, key: str | None = None) -> None:
+        """Say a problem once, however often it comes back until all is well."""
+        self.problem = key or text
+        if self.problem not in self._said:
+            self._said.add(self.problem)
+            self._on_problem(text)
 
     def _close_store(self) -> None:
         store, self._store = self._store, None
@@ -153,11 +200,10 @@ class LedgerWriter:
             self._on_problem(str(error))
 
     def _purge(self) -> None:
-        now = time.time()
-        if self._retention is None or self._store is None or now - self._purged < PURGE_EVERY:
+        if self._retention is None or self._store is None or time.monotonic() < self._next_purge:
             return
-        self._purged = now
+        self._next_purge = time.monotonic() + PURGE_EVERY
         try:
-            self._store.purge(Query(until=now - self._retention))
+            self._store.purge(Query(until=time.time() - self._retention))
         except LedgerError as error:
             self._failed(error)

@@ -13,18 +13,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from genai_prices import Usage, calc_price
+from genai_prices import Usage
 from genai_prices.data import providers
+from genai_prices.types import ModelInfo
 from genai_prices.types import Provider as LibraryProvider
 
 from ..model import Metering, PriceOverride, Provider
 
 LIMIT = 10**12
 """No answer has a trillion tokens; larger numbers are nonsense or an attack on sums."""
+LONGEST_MODEL = 200
+"""Characters. A longer name is none, and must not fill caches and receipts."""
+_DECIMALS = 40
+"""Digits after the point that a reported cost may have. `1e-999999999` is a number too, of a gigabyte when written out."""
 _MILLION = Decimal(1_000_000)
+_USAGE_PLACES = ("usage", "usageMetadata")
+_CONTEXT = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
+"""What a price may depend on besides the model: the names in answers, and those of `genai-prices`."""
 
 
 def measure(
@@ -63,39 +71,45 @@ def format_usd(cost: Decimal | None) -> str | None:
 
 def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None) -> dict[str, int] | None:
     facts = provider.facts.usage
-    if facts.extractor is None or flavor is None:
+    library = _library(facts.extractor)
+    if library is None or flavor is None:
         return None
     own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
     try:
-        _, usage = _extractor(facts.extractor).extract_usage(document, api_flavor=own)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+        _, usage = library.extract_usage(document, api_flavor=own)
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
         return None
-    return _counts(usage)
+    return _counts(vars(usage))
 
 
 @cache
-def _extractor(provider_id: str) -> LibraryProvider:
-    """The library's provider. Its own `extract_usage` is asked, since the one at the top gives up on models without a price."""
-    return next(each for each in providers if each.id == provider_id)
+def _library(provider_id: str | None) -> LibraryProvider | None:
+    """The provider as `genai-prices` has it.
+
+    It is asked directly: the functions at the top of the library give up on models without a price, and remember every
+    name that they were ever asked about.
+    """
+    return next((each for each in providers if each.id == provider_id), None)
 
 
-def _counts(usage: Any) -> dict[str, int] | None:
-    """The reported counts as whole numbers; None when one of them is no count."""
-    found = {}
-    for name, value in vars(usage).items():
-        if name.startswith("_") or value is None:
-            continue
-        if not isinstance(value, int | float | Decimal) or not math.isfinite(value) or not 0 <= value <= LIMIT:
-            return None
-        found[name] = int(value)
-    return found or None
+@lru_cache(maxsize=1024)
+def _library_model(provider_id: str, name: str) -> ModelInfo | None:
+    library = _library(provider_id)
+    return library.find_model(name, all_providers=providers) if library else None
+
+
+def _counts(reported: Mapping[str, Any]) -> dict[str, int] | None:
+    """The reported counts as whole numbers (parts of a second round up); None when one of them is no count."""
+    if not reported or not all(0 <= value <= LIMIT for value in reported.values()):
+        return None
+    return {name: math.ceil(value) for name, value in reported.items()}
 
 
 def _priced(
     metering: Metering, provider: Provider, models: tuple[str | None, ...], when: float, context: Mapping[str, str]
 ) -> Metering:
     """With the first price that is known for one of `models`: the rules' own, else the library's."""
-    known = [model for model in models if model]
+    known = [model for model in models if model and len(model) <= LONGEST_MODEL]
     for model in known:
         for override in provider.prices:
             if fnmatchcase(model, override.pattern):
@@ -110,20 +124,23 @@ def _priced(
 def _by_library(
     usage: Mapping[str, int], prices: str | None, model: str, when: float, context: Mapping[str, str]
 ) -> Decimal | None:
-    if prices is None:
+    """The library's price; None for an unknown model, and for counts that contradict each other (more cached than sent)."""
+    library, known = _library(prices), _library_model(prices, model) if prices else None
+    if library is None or known is None:
         return None
     moment = datetime.fromtimestamp(when, UTC)
     try:
-        found = calc_price(
-            Usage(**usage), model, provider_id=prices, genai_request_timestamp=moment, price_context=context or None
-        )
-    except (LookupError, ValueError, TypeError, ArithmeticError):
+        found = known.calc_price(Usage(**usage), library, genai_request_timestamp=moment, price_context=context)
+    except (ValueError, TypeError, ArithmeticError):
         return None
     return found.total_price
 
 
 def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
-    """Tokens by kind times US dollars per million; a kind without a price of its own costs as input."""
+    """Tokens by kind times US dollars per million; a kind without a price of its own costs as input or output.
+
+    Such a price has no tiers, and what is not counted in tokens (web searches) is not in it.
+    """
     read, written = usage.get("cache_read_tokens", 0), usage.get("cache_write_tokens", 0)
     hour = usage.get("cache_write_1h_tokens", 0)
     plain = max(0, usage.get("input_tokens", 0) - read - written)
@@ -135,28 +152,23 @@ def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
 
 
 def _model_of(document: Mapping[str, Any]) -> str | None:
-    """The model as the answer names it; Gemini calls it `modelVersion`."""
-    for name in ("model", "modelVersion"):
-        value = document.get(name)
-        if isinstance(value, str) and value:
-            return value.removeprefix("models/")
+    """The model as the answer names it; Gemini calls it `modelVersion`. People will see it: no control characters."""
+    for field in ("model", "modelVersion"):
+        name = document.get(field)
+        if isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_MODEL:
+            return name.removeprefix("models/")
     return None
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, str]:
     """What else the price depends on, as the answer tells it: service tier, batch processing, fast mode.
 
-    OpenAI names the tier that was really used at the top, Anthropic in `usage` (with `batch` as a tier).
+    OpenAI names the tier that was really used at the top, Anthropic (with `batch` as a tier) and Gemini in their usage.
     """
-    usage = document.get("usage")
-    places = (document, usage if isinstance(usage, Mapping) else {})
-    found = {
-        name: next((place[name] for place in places if isinstance(place.get(name), str)), "")
-        for name in ("service_tier", "speed")
-    }
-    if found["service_tier"] == "batch":
-        found["processing"] = "batch"
-    return {name: value for name, value in found.items() if value}
+    inner = (document.get(name) for name in _USAGE_PLACES)
+    places = (document, *(place for place in inner if isinstance(place, Mapping)))
+    found = {ours: place[name] for place in places for name, ours in _CONTEXT.items() if isinstance(place.get(name), str)}
+    return found | ({"processing": "batch"} if found.get("service_tier") == "batch" else {})
 
 
 def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | None:
@@ -168,6 +180,7 @@ def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | N
         return None
     try:
         cost = Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # ValueError: Python does not write out integers of over 4300 digits
         return None
-    return cost if cost.is_finite() and 0 <= cost < LIMIT else None
+    sensible = cost.is_finite() and 0 <= cost < LIMIT and -_DECIMALS <= int(cost.as_tuple().exponent) <= _DECIMALS
+    return cost if sensible else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,16 @@ from ..errors import Problem
 from . import schema
 from .nodes import Document, Path
 
-_SECRET_PLACES = {"keys", "ref"}
+_SECRET_PLACES = {"keys", "ref", "key", "header", "headers", "upstream", "ledger"}
+_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{16,}")
+"""What has the look of a key, wherever it stands: no word of the rules is that long."""
+_PLAIN = {
+    "tuple_type": "a list is meant here",
+    "dict_type": "a mapping (word: value) is meant here",
+    "model_type": "a mapping (word: value) is meant here",
+    "string_type": "text is meant here; put quotes around it",
+}
+"""The schema's words for Python programmers, in words for everybody."""
 _WORDS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
     ((), schema.RulesFile),
     (("gateway",), schema.GatewayEntry),
@@ -27,53 +37,61 @@ _WORDS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
 )
 
 
-def problems(document: Document, error: ValidationError) -> Iterator[Problem]:
-    """One problem per complaint of the schema, in the file's order."""
+def complaints(document: Document, error: ValidationError) -> Iterator[tuple[Path, Problem]]:
+    """What the schema complains of and where, in its order."""
     for entry in error.errors(include_url=False):
-        path = _path(document, entry["loc"])
-        yield _problem(document, path, entry)
+        path = _path(document, entry)
+        yield path, _problem(document, path, entry)
 
 
-def _path(document: Document, loc: tuple[int | str, ...]) -> Path:
+def near(word: str, known: Iterable[str]) -> str:
+    """`did you mean …?`, empty when nothing is near."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def _path(document: Document, entry: Any) -> Path:
     """Where in the file a complaint belongs: the schema's own steps (names of union members) are left out."""
     path: Path = ()
-    for step in loc:
+    for step in entry["loc"]:
         if document.has((*path, step)):
             path = (*path, step)
-    return path if not loc or loc[-1] == "[key]" or path[-1:] == (loc[-1],) else (*path, loc[-1])
+    return (*path, entry["loc"][-1]) if entry["type"] == "missing" else path
 
 
 def _problem(document: Document, path: Path, entry: Any) -> Problem:
-    line = document.line_of(path)
-    place = ".".join(str(step) for step in path) or "the file"
-    word = str(path[-1]) if path else ""
+    line, place = document.line_of(path), _place(path)
     if entry["type"] == "extra_forbidden":
-        known = _known_words(path[:-1])
-        near = difflib.get_close_matches(word, known, 1)
-        fix = f"did you mean {near[0]}?" if near else f"known words here: {', '.join(known)}"
-        return Problem(document.name, line, f"unknown word {word!r} in {'.'.join(map(str, path[:-1])) or 'the file'}", fix)
+        return Problem(document.name, line, *_unknown(path))
     if entry["type"] == "missing":
-        return Problem(document.name, document.line_of(path[:-1]), f"{place} is missing")
-    message = entry["msg"].removeprefix("Value error, ")
+        return Problem(document.name, line, f"{place} is missing")
+    message = _PLAIN.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
     if message == schema.LITERAL_KEY:
-        owner = ".".join(str(step) for step in path[:2])
-        return Problem(document.name, line, f"{owner}: {message}")
-    return Problem(document.name, line, f"{place}: {message}{_shown(path, entry)}", _near_value(entry))
+        return Problem(document.name, line, f"{_place(path[:2])}: {message}")
+    return Problem(document.name, line, f"{place}: {message}{_shown(path, entry['input'])}", _near_value(entry))
 
 
-def _shown(path: Path, entry: Any) -> str:
+def _place(path: Path) -> str:
+    return ".".join(str(step) for step in path) or "the file"
+
+
+def _unknown(path: Path) -> tuple[str, str]:
+    word, known = str(path[-1]), _known_words(path[:-1])
+    shown = "" if _TOKEN.search(word) else f" {word!r}"
+    return f"unknown word{shown} in {_place(path[:-1])}", near(word, known) or f"known words here: {', '.join(known)}"
+
+
+def _shown(path: Path, value: object) -> str:
     """The offending value, unless it could be a secret."""
-    if _SECRET_PLACES & set(path) or isinstance(entry["input"], dict | list):
-        return ""
-    return f" (it is {entry['input']!r})"
+    hidden = _SECRET_PLACES & set(path) or isinstance(value, dict | list | BaseModel)
+    return "" if hidden or _TOKEN.search(str(value)) else f" (it is {value!r})"
 
 
 def _near_value(entry: Any) -> str:
     if entry["type"] != "literal_error":
         return ""
     options = [option.strip(" '\"") for option in entry["ctx"]["expected"].replace(" or ", ", ").split(",")]
-    near = difflib.get_close_matches(str(entry["input"]), options, 1)
-    return f"did you mean {near[0]}?" if near else ""
+    return near(str(entry["input"]), options)
 
 
 def _known_words(parent: Path) -> list[str]:

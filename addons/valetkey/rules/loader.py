@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import copy
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import Problem, RulesError
 from ..model import ProviderFacts, Rules
-from . import explain
+from . import checks, explain, nodes
 from .build import Builder
+from .checks import Finding
 from .nodes import Document
+from .notices import notices
 from .schema import RulesFile
 
 
@@ -39,37 +47,50 @@ def parse_rules(text: str, name: str, catalog: Mapping[str, ProviderFacts]) -> R
     try:
         file = RulesFile.model_validate(data)
     except ValidationError as error:
-        found = [*document.problems, *explain.problems(document, error)]
-        raise RulesError(sorted(found, key=lambda problem: problem.line)) from None
+        complaints = list(explain.complaints(document, error))
+        found = [problem for _, problem in complaints]
+        raise _error(document, [*found, *_beside(document, data, catalog, [path for path, _ in complaints])]) from None
+    rules, findings = _build(document, file, catalog)
+    if findings or document.problems:
+        raise _error(document, _problems(document, findings))
+    return replace(rules, notices=tuple(notices(document, file, rules.providers, catalog)))
+
+
+def _build(document: Document, file: RulesFile, catalog: Mapping[str, ProviderFacts]) -> tuple[Rules, list[Finding]]:
     builder = Builder(document, catalog)
-    rules = builder.build(file, tuple(_not_yet(document, file)))
-    if found := document.problems + builder.problems:
-        raise RulesError(sorted(found, key=lambda problem: problem.line))
-    return rules
+    rules = builder.build(file)
+    return rules, [*builder.findings, *checks.findings(rules)]
 
 
-def _not_yet(document: Document, file: RulesFile) -> Iterator[str]:
-    """What the file asks for and this version does not do yet; said, not swallowed."""
-    wanted: list[tuple[str | int, ...]] = [
-        ("gateway", word) for word in ("deadline", "timeouts") if document.has(("gateway", word))
-    ]
-    for name, provider in file.providers.items():
-        words = ("quota_groups", "concurrency") + (("rotation",) if provider.rotation != "round_robin" else ())
-        wanted += [("providers", name, word) for word in words if document.has(("providers", name, word))]
-        count = 0 if provider.keys is None or isinstance(provider.keys, str) else len(provider.keys)
-        wanted += [
-            ("providers", name, "keys", at, word)
-            for at in range(count)
-            for word in ("budget", "concurrency", "weight")
-            if document.has(("providers", name, "keys", at, word))
-        ]
-    wanted += [("routes", at, "order") for at, route in enumerate(file.routes) if route.order != "priority"]
-    wanted += [
-        ("agents", at, word)
-        for at in range(len(file.agents))
-        for word in ("budget", "rate")
-        if document.has(("agents", at, word))
-    ]
-    for path in wanted:
-        place = ".".join(str(step) for step in path)
-        yield f"{document.name}:{document.line_of(path)}: {place} is accepted but not enforced yet"
+def _beside(document: Document, data: Any, catalog: Mapping[str, ProviderFacts], wrong: list[nodes.Path]) -> Iterator[Problem]:
+    """What else is wrong, in the entries that the schema found nothing to complain of, so that it need not be found later."""
+    entries = {path[:2] for path in wrong}
+    rest = _without(data, wrong)
+    try:
+        file = RulesFile.model_validate(rest)
+    except ValidationError:
+        return
+    _, findings = _build(document, file, catalog)
+    for finding in findings:
+        # A route that lost a condition would seem to take the calls of the ones below it.
+        if finding.path[:2] not in entries and not finding.follows_from_others:
+            yield from _problems(document, [finding])
+
+
+def _without(data: Any, wrong: Iterable[nodes.Path]) -> Any:
+    """A copy in which the wrong values are gone; numbered entries stay, or the others would change their number."""
+    rest = copy.deepcopy(data)
+    for path in filter(None, wrong):
+        with contextlib.suppress(KeyError):  # what is around it went already
+            place = functools.reduce(operator.getitem, path[:-1], rest)
+            if isinstance(place, dict):
+                place.pop(path[-1], None)
+    return rest
+
+
+def _problems(document: Document, findings: Iterable[Finding]) -> list[Problem]:
+    return [Problem(document.name, document.line_of(f.path), f.text, f.fix) for f in findings]
+
+
+def _error(document: Document, found: Iterable[Problem]) -> RulesError:
+    return RulesError(sorted([*document.problems, *found], key=lambda problem: problem.line))

@@ -12,11 +12,28 @@ Path = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 """More values than any real file has; aliases that multiply (a "billion laughs") reach it at once."""
-_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")}
+MAX_DEPTH = 32
+"""Deeper than any real file; an alias inside the value that it names would go on for ever."""
+
+
+def _tags(*names: str) -> frozenset[str]:
+    return frozenset(f"tag:yaml.org,2002:{name}" for name in names)
+
+
+_TEXT = _tags("str", "timestamp", "merge", "value")
+"""What stays as it is written; a date too, because no word of the rules takes one."""
+_TAGS = {
+    yaml.MappingNode: _tags("map"),
+    yaml.SequenceNode: _tags("seq"),
+    yaml.ScalarNode: _TEXT | _tags("int", "float", "bool", "null"),
+}
 
 
 class Document:
-    """A parsed file. `data` is None for an empty one; `line_of` counts from 1."""
+    """A parsed file. `data` is None for an empty one; `line_of` counts from 1.
+
+    Raises RulesError for what cannot be read at all; `problems` holds what is wrong with the rest.
+    """
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name
@@ -25,10 +42,7 @@ class Document:
         self.problems: list[Problem] = []
         if len(text) > MAX_BYTES:
             raise RulesError([Problem(name, 0, f"the file is larger than {MAX_BYTES} bytes")])
-        try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
-            raise RulesError([_syntax(name, error)]) from error
+        root = _compose(text, name)
         self.data: Any = self._convert(root, ()) if root is not None else None
 
     def line_of(self, path: Path) -> int:
@@ -46,8 +60,9 @@ class Document:
         line = node.start_mark.line + 1
         if self._nodes > MAX_NODES:
             raise RulesError([Problem(self.name, line, f"the file unfolds to more than {MAX_NODES} values")])
-        if node.tag not in _TAGS:
-            raise RulesError([Problem(self.name, line, f"the tag {node.tag} has no meaning here", "remove it")])
+        if len(path) > MAX_DEPTH:
+            raise RulesError([_too_deep(self.name, line)])
+        self._check_tag(node)
         self._lines.setdefault(path, line)
         match node:
             case yaml.MappingNode():
@@ -55,12 +70,20 @@ class Document:
             case yaml.SequenceNode():
                 return [self._convert(child, (*path, at)) for at, child in enumerate(node.value)]
             case _:
-                return _scalar(node)
+                return self._scalar(node)
+
+    def _check_tag(self, node: yaml.Node) -> None:
+        if node.tag not in _TAGS[type(node)]:
+            line = node.start_mark.line + 1
+            raise RulesError([Problem(self.name, line, f"the tag {node.tag} has no meaning here", "remove it")])
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            key = self._key(key_node, line)
+            if key is None:
+                continue
             if key in result:
                 self.problems.append(Problem(self.name, line, f"{key} is written twice", "keep one"))
                 continue
@@ -68,11 +91,39 @@ class Document:
             result[key] = self._convert(value_node, (*path, key))
         return result
 
+    def _key(self, node: yaml.Node, line: int) -> str | None:
+        if not isinstance(node, yaml.ScalarNode):
+            self.problems.append(Problem(self.name, line, "a list or mapping stands where a word belongs"))
+            return None
+        if node.tag == "tag:yaml.org,2002:merge":
+            self.problems.append(Problem(self.name, line, "merging (<<) is not supported", "write the words out"))
+            return None
+        self._check_tag(node)
+        return str(node.value)
 
-def _scalar(node: yaml.Node) -> Any:
-    if node.tag.endswith(":timestamp"):
-        return node.value
-    return yaml.SafeLoader("").construct_object(node)
+    def _scalar(self, node: yaml.Node) -> Any:
+        if node.tag in _TEXT:
+            return node.value
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (ValueError, KeyError):
+            # Only explicit tags (`!!int x`) and absurd numbers get here.
+            kind = node.tag.rpartition(":")[2]
+            self.problems.append(Problem(self.name, node.start_mark.line + 1, f"this is no {kind}", "put quotes around text"))
+            return None
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise RulesError([_syntax(name, error)]) from error
+    except RecursionError:
+        raise RulesError([_too_deep(name, 0)]) from None
+
+
+def _too_deep(name: str, line: int) -> Problem:
+    return Problem(name, line, f"the file is nested deeper than {MAX_DEPTH} levels")
 
 
 def _syntax(name: str, error: yaml.YAMLError) -> Problem:

@@ -1,17 +1,21 @@
-"""The shape of rules.yaml, word by word. The JSON Schema for editors is made from it."""
+"""The shape of rules.yaml, word by word. The JSON Schema for editors is made from it, with the docstrings as help."""
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     Tag,
     WithJsonSchema,
     model_validator,
@@ -22,109 +26,192 @@ from . import values
 
 DEFAULTS = GatewayRules()
 LITERAL_KEY = "this is a literal key; write a reference instead, env:NAME or file:/path (and change the key: it stood in a file)"
+_REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\x00-\x1f\x7f]+)"
+_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 
 
-def _text(description: str, *examples: str) -> WithJsonSchema:
+def _notation(description: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": ["string", "number"], "description": description, "examples": list(examples)})
 
 
 def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    """Text as a list of one. YAML reads `no` and `4.1` as something else than text."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+        raise ValueError("a text or a list of texts is meant here; put quotes around it")
+    return found
 
 
-Duration = Annotated[float, BeforeValidator(values.duration), _text("A duration", "10s", "500ms", "2m")]
-Size = Annotated[int, BeforeValidator(values.size), _text("A size", "64 MB")]
-Listen = Annotated[Address, BeforeValidator(values.address), _text("host:port on loopback", "127.0.0.1:8080")]
-Origin = Annotated[Upstream, BeforeValidator(values.upstream), _text("scheme://host[:port][/prefix]", "http://127.0.0.1:8000")]
-Globs = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_one_or_many),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    """An empty list of conditions would hold for everything, the opposite of what it looks like."""
+    if not value:
+        raise ValueError("an empty list says nothing; leave the word out, or write what is meant")
+    return value
+
+
+def _section(value: object) -> object:
+    """A word with nothing after it, as when all of a section is commented out."""
+    return {} if value is None else value
+
+
+def _sequence(value: object) -> object:
+    return [] if value is None else value
+
+
+_WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+_SOME_WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
+
+Duration = Annotated[float, BeforeValidator(values.duration), _notation("A duration", "10s", "500ms", "2m")]
+Size = Annotated[int, BeforeValidator(values.size), _notation("A size", "64 MB")]
+Listen = Annotated[Address, BeforeValidator(values.address), _notation("host:port on loopback", "127.0.0.1:8080")]
+Origin = Annotated[
+    Upstream, BeforeValidator(values.upstream), _notation("scheme://host[:port][/prefix]", "http://127.0.0.1:8000")
 ]
+Budget = Annotated[tuple[Decimal, str], BeforeValidator(values.budget), _notation("An amount per period", "20 USD/month")]
+Rate = Annotated[tuple[int, str], BeforeValidator(values.rate), _notation("A count per period", "60/minute")]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), _WORDS]
+Glob = Annotated[str, AfterValidator(values.pattern)]
+Globs = Annotated[tuple[Glob, ...], BeforeValidator(_one_or_many), _WORDS]
+Conditions = Annotated[tuple[Glob, ...], AfterValidator(_some), BeforeValidator(_one_or_many), _SOME_WORDS]
+Destinations = Annotated[tuple[Annotated[str, AfterValidator(values.destination)], ...], BeforeValidator(_one_or_many), _WORDS]
+Name = Annotated[str, Field(pattern=_NAME)]
+ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Dollars = Annotated[Decimal, Field(ge=0)]
 Switch = Annotated[bool, WithJsonSchema({"enum": [True, False, "on", "off"]})]
 
 
 def _reference(value: object) -> object:
-    if isinstance(value, str) and not re.match(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", value):
+    if isinstance(value, str) and not re.fullmatch(_REFERENCE, value):
         raise ValueError(LITERAL_KEY)
     return value
 
 
-Reference = Annotated[str, BeforeValidator(_reference)]
+Reference = Annotated[str, BeforeValidator(_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file):"})]
 
 
 class Strict(BaseModel):
     """A mapping in which every word must be known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
 
 class TimeoutsEntry(Strict):
     """Time limits of one attempt."""
 
     connect: Duration = Timeouts().connect
+    """Until the connection stands."""
     first_byte: Duration = Timeouts().first_byte
+    """Until the answer begins."""
     between_events: Duration = Timeouts().between_events
+    """Between two pieces of a streamed answer."""
     hold: Duration = Timeouts().hold
+    """How long the headers of a stream are held until its first event shows that it went well."""
     max_wait: Duration = Timeouts().max_wait
+    """How long a call may wait for a key to become free."""
 
 
 class GatewayEntry(Strict):
     """How the gateway itself behaves."""
 
     proxy: Listen = DEFAULTS.proxy
+    """The address for HTTPS_PROXY; loopback only."""
     api: Listen = DEFAULTS.api
-    ledger: str = DEFAULTS.ledger
+    """The address for base URLs; loopback only."""
+    ledger: Annotated[str, AfterValidator(values.ledger)] = DEFAULTS.ledger
+    """Where receipts are kept; four slashes for an absolute path."""
     ledger_failure: Literal["open", "closed"] = "open"
+    """When receipts cannot be written: open lets calls go on, closed refuses them."""
     retention: Duration | None = None
+    """Receipts older than this are deleted; without it they are kept."""
     dummy_keys: Globs = DEFAULTS.dummy_keys
+    """What agents may send as a key."""
     foreign_keys: Literal["replace", "reject"] = "replace"
+    """What happens to a key that is no dummy; it is masked in the flow either way."""
     no_credential: Literal["refuse", "inject"] = "refuse"
+    """What happens to a provider call without any credential."""
     egress: Literal["passthrough", "deny"] = "passthrough"
-    egress_allow: Globs = ()
+    """What happens to hosts that are no provider: passed through undecrypted, or denied."""
+    egress_allow: Destinations = ()
+    """Hosts, host:port, addresses or networks that may be reached although they are private, or although egress is denied."""
     deadline: Duration = DEFAULTS.deadline
+    """Bounds choosing, waiting and retrying; never cuts an answering stream. Not enforced yet."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
+    """How long each step of an attempt may take. Not enforced yet."""
     headers: Switch = True
+    """Whether answers carry x-valetkey-* headers."""
     max_body: Size = DEFAULTS.max_body
+    """The most that is held of a body."""
     log: Literal["text", "json"] = "text"
+    """The form of the one line that is logged per call."""
     archive: str | None = None
+    """A folder for requests and answers, credentials redacted; without it nothing is kept."""
     max_flows: Annotated[int, Field(gt=0)] = DEFAULTS.max_flows
+    """Flows kept in mitmweb and the console."""
+
+    @model_validator(mode="after")
+    def _two_doors(self) -> GatewayEntry:
+        if self.proxy == self.api:
+            raise ValueError(f"proxy and api are both at {self.api}; give them different ports")
+        return self
+
+
+def _key(value: object) -> object:
+    """A reference alone is a key. `env: NAME` with a blank is a mapping to YAML, and a frequent slip."""
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("env", "file"):
+        raise ValueError("a reference has no blank after its colon: env:NAME, file:PATH")
+    return {"ref": value} if isinstance(value, str) else value
 
 
 class KeyEntry(Strict):
     """One key: a reference, and what goes with it."""
 
     ref: Reference
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    """env:NAME or file:PATH."""
+    name: Name | None = None
+    """The key's id is provider/name; without it the name follows from the reference."""
     priority: Annotated[int, Field(ge=1)] = 1
+    """Keys of the lowest number are used."""
     organization: str | None = None
+    """The organisation that is billed, for providers that know such a header."""
     project: str | None = None
+    """The project that is billed, for providers that know such a header."""
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]] = {}
+    """Further headers that are sent with this key; no credentials."""
     weight: Annotated[float, Field(gt=0)] | None = None
+    """Not enforced yet."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
-    budget: str | None = None
+    """Not enforced yet."""
+    budget: Budget | None = None
+    """Not enforced yet."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For editors: a reference alone will do."""
+        return {"anyOf": [{"type": "string", "pattern": "^(env|file):"}, handler(core_schema)]}
 
 
-def _key(value: object) -> object:
-    return {"ref": value} if isinstance(value, str) else value
+def _keys(value: object) -> object:
+    if value == []:
+        raise ValueError("an empty list of keys; write none, or leave keys out to look in the environment")
+    return [value] if isinstance(value, str) and value != "none" else value
 
 
-KeyList = Annotated[
-    tuple[Annotated[KeyEntry, BeforeValidator(_key)], ...],
-    WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^(env|file):"}, {"type": "object"}]}}),
-]
+KeyList = tuple[Annotated[KeyEntry, BeforeValidator(_key)], ...]
+NoKeys = Annotated[Literal["none"], WithJsonSchema({"type": "string", "pattern": "^(none$|env:|file:)"})]
 Keys = Annotated[
-    Annotated[KeyList, Tag("list")] | Annotated[Literal["none"], Tag("none")],
-    Discriminator(lambda value: "none" if isinstance(value, str) else "list"),
+    Annotated[KeyList, Tag("list")] | Annotated[NoKeys, Tag("none")],
+    Discriminator(lambda value: "none" if value == "none" else "list"),
+    BeforeValidator(_keys),
 ]
 
 
 class ModelLists(Strict):
     """Which models a provider may be called with; a model on `allow` passes even where `deny` matches."""
 
-    allow: Globs = ()
-    deny: Globs = ()
+    allow: Conditions = ()
+    """Globs; alone, every other model is refused."""
+    deny: Conditions = ()
+    """Globs of models that are refused."""
 
 
 class PriceEntry(Strict):
@@ -141,44 +228,84 @@ class ProviderEntry(Strict):
     """A provider of the catalogue, or one of your own with `like` and `upstream`."""
 
     like: str | None = None
+    """The provider whose formats, paths and errors a server of your own shares."""
     upstream: Origin | None = None
+    """Takes the place of the provider's address; plain HTTP on loopback only."""
     keys: Keys | None = None
+    """References (env:NAME, file:PATH), or none for a server that needs no key; without it the environment is looked through."""
     rotation: Literal["balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid"] = "balanced"
+    """How keys are chosen. Not enforced yet: keys of the best priority take turns."""
     models: ModelLists = ModelLists()
-    open: Globs = ()
-    prices: dict[str, PriceEntry] = {}
-    quota_groups: dict[str, Globs] = {}
+    """Which models may be called."""
+    open: Texts = ()
+    """Groups of endpoints that are closed by default (files, batches, …)."""
+    prices: dict[Glob, PriceEntry] = {}
+    """Glob on the model: US dollars per million tokens."""
+    quota_groups: dict[str, Conditions] = {}
+    """Models that share one quota. Not enforced yet."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
+    """Not enforced yet."""
 
 
 class MatchEntry(Strict):
     """When a route applies: every given condition holds, within one any pattern suffices."""
 
-    host: Globs = ()
-    path: Globs = ()
-    format: Globs = ()
-    model: Globs = ()
-    agent: Globs = ()
-    header: dict[str, str] = {}
+    host: Conditions = ()
+    """Globs on the host that the call was sent to."""
+    path: Conditions = ()
+    """Globs on the path, without the query."""
+    format: Conditions = ()
+    """Globs on the wire format (openai_chat, anthropic_messages, …)."""
+    model: Conditions = ()
+    """Globs on the model."""
+    agent: Conditions = ()
+    """Globs on the agent's name."""
+    header: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Glob] = {}
+    """Header name: glob on its value."""
 
     @model_validator(mode="after")
     def _known_formats(self) -> MatchEntry:
         for text in self.format:
-            if not any(mark in text for mark in "*?[") and text not in set(Format):
+            if not any(fnmatchcase(known, text) for known in Format):
                 raise ValueError(f"{text} is no format; formats are {', '.join(Format)}")
         return self
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("JSON has no such number")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _json_value(inner)
+    return value
+
+
+Parameter = Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$")]
+
+
+def _no_model(names: Any) -> Any:
+    """The lists of models are held against the target, which the body must not contradict."""
+    if "model" in names:
+        raise ValueError("the model of a call is chosen with to: provider/model")
+    return names
 
 
 class RouteEntry(Strict):
     """One route; the first that matches decides."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    name: Name | None = None
+    """For receipts; else route-1, route-2, …"""
     match: MatchEntry = MatchEntry()
-    to: Globs = ()
-    deny: str | None = None
+    """When the route applies; without it, always."""
+    to: Texts = ()
+    """provider or provider/model, or a list: the first that has a usable key and speaks the format is called."""
+    deny: Annotated[str, Field(min_length=1)] | None = None
+    """Refuse with this text."""
     order: Literal["priority", "random", "weighted"] = "priority"
-    set: dict[str, Any] = {}
-    remove: Globs = ()
+    """How targets are ordered. Only priority is enforced yet."""
+    set: Annotated[dict[Parameter, Annotated[Any, AfterValidator(_json_value)]], AfterValidator(_no_model)] = {}
+    """Parameters of the JSON body; dotted names reach inside."""
+    remove: Annotated[tuple[Parameter, ...], AfterValidator(_no_model), BeforeValidator(_one_or_many), _WORDS] = ()
+    """Parameters that are taken out of the JSON body; dotted names reach inside."""
 
     @model_validator(mode="after")
     def _does_something(self) -> RouteEntry:
@@ -186,24 +313,36 @@ class RouteEntry(Strict):
             raise ValueError("a route denies, or it sends and edits; not both")
         if self.deny is None and not (self.to or self.set or self.remove):
             raise ValueError("a route needs to, deny, set or remove")
+        if both := {*self.set} & {*self.remove}:
+            raise ValueError(f"{min(both)} is set and removed")
         return self
 
 
 class AgentEntry(Strict):
     """A caller known by name. `key` is sha256:HEX of the credential that it sends."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    key: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
-    models: Globs = ()
-    budget: str | None = None
-    rate: str | None = None
+    name: Name
+    """As in its dummy key, sk-dummy-NAME."""
+    key: Annotated[str, AfterValidator(values.digest)] | None = None
+    """sha256: and the hash of a credential that names this agent; never the credential itself."""
+    models: Conditions = ()
+    """Globs on the models that this agent may call."""
+    budget: Budget | None = None
+    """Not enforced yet."""
+    rate: Rate | None = None
+    """Not enforced yet."""
 
 
 class RulesFile(Strict):
     """rules.yaml as a whole."""
 
     version: Literal[1] = 1
-    gateway: GatewayEntry = GatewayEntry()
-    providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], ProviderEntry] = {}
-    routes: tuple[RouteEntry, ...] = ()
-    agents: tuple[AgentEntry, ...] = ()
+    """The version of this notation."""
+    gateway: Annotated[GatewayEntry, BeforeValidator(_section)] = GatewayEntry()
+    """How the gateway itself behaves."""
+    providers: Annotated[dict[ProviderName, Annotated[ProviderEntry, BeforeValidator(_section)]], BeforeValidator(_section)] = {}
+    """Providers of the catalogue, and your own."""
+    routes: Annotated[tuple[RouteEntry, ...], BeforeValidator(_sequence)] = ()
+    """Where calls go; the first route that matches decides."""
+    agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(_sequence)] = ()
+    """Callers known by name."""

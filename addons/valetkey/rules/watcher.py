@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-Signature = tuple[tuple[int, int, int] | None, ...]
+Mark = tuple[int, int, int, int, int] | None
+"""Time, size, inode, mode and owner of a file; None: it does not exist. A key file may become usable by its mode alone."""
 
 
 class Watcher:
-    """Compares files with what they were at the start: time, size and inode, or that they do not exist."""
+    """Compares files with what they were at the start, or with `seen`, the marks taken before they were read."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], seen: Mapping[Path, Mark] | None = None) -> None:
         self._files = tuple(files)
-        self._loaded = self._last = self._signature()
+        self._last = marks(self._files)
+        self._loaded = {**self._last, **(seen or {})}
 
     def changed(self) -> bool:
         """True when the files differ from the start and have stood still since the last look, so that none is half written."""
-        now, before = self._signature(), self._last
+        now, before = marks(self._files), self._last
         self._last = now
         return now == before and now != self._loaded
 
-    def _signature(self) -> Signature:
-        return tuple(_look(path) for path in self._files)
+
+def marks(files: Iterable[Path]) -> dict[Path, Mark]:
+    """What each file is at this moment."""
+    return {path: _look(path) for path in files}
 
 
-def _look(path: Path) -> tuple[int, int, int] | None:
+def _look(path: Path) -> Mark:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid

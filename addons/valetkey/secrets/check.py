@@ -13,6 +13,9 @@ _PLACEHOLDERS = re.compile(
     | .*(your|api)[-_ ](api[-_ ])?key([-_ ]here)?)$""",
 )
 
+_PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+/[\w./-]*|[a-z]+://.*", re.DOTALL)
+"""`OPENAI_API_KEY_FILE=/run/secrets/openai` is a frequent custom, and no key."""
+
 
 def problem(name: str, value: str, dummies: Sequence[str], min_length: int = 16) -> str | None:
     """Why `value`, found under `name`, cannot be a real key; None when it can. `dummies` are globs."""
@@ -24,6 +27,10 @@ def problem(name: str, value: str, dummies: Sequence[str], min_length: int = 16)
         return f"{name} holds white space; write the key alone"
     if not value.isascii():
         return f"{name} holds characters that no header can carry"
+    if value[0] in "'\"" and value[0] == value[-1]:
+        return f"{name} stands in quotation marks; write the key alone"
+    if _PATH.fullmatch(value):
+        return f"{name} holds a path or an address, not a key; name a file as file:PATH under keys"
     if is_dummy(value, dummies) or _PLACEHOLDERS.match(value):
         return f"{name} looks like a dummy, not like a real key"
     if len(value) < min_length:

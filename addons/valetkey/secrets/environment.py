@@ -1,7 +1,8 @@
-"""Variables that hold keys: taken out of the process once, kept out of sight, and known again at every reload."""
+"""The process's environment and `.env`: values of keys, taken out of sight, and known again at every reload."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping
@@ -43,14 +44,20 @@ class Environment:
         return self._folder / ".env" if self._folder else None
 
     def refresh(self) -> None:
-        """Read `.env` again."""
+        """Read `.env` again. One that cannot be read costs its keys, with a notice, not the start."""
         path = self.dotenv
         self._file, self.notices = {}, ()
         if path is None or not path.is_file():
             return
-        if path.stat().st_mode & 0o077:
+        try:
+            text, mode = path.read_text(encoding="utf-8-sig"), path.stat().st_mode
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.notices = (f"{path} cannot be read: {reason}; its keys are left out",)
+            return
+        if mode & 0o077:
             self.notices = (f"{path} may be read by others; chmod 600 it",)
-        found = dotenv_values(path, interpolate=False)
+        found = dotenv_values(stream=io.StringIO(text), interpolate=False)
         self._file = {name: Secret(value) for name, value in found.items() if value is not None}
 
     def get(self, name: str, usable: Callable[[str], bool] = bool) -> Secret | None:
@@ -73,11 +80,12 @@ class Environment:
         """Remove `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
         if self._source is None:
             return
-        for name in {spelling for plain in names for spelling in (plain, TWIN + plain)}:
+        for name in {spelling for plain in names for spelling in (plain, TWIN + plain.removeprefix(TWIN))}:
             if name in self._source and not is_dummy(self._source[name]):
                 del self._source[name]
 
 
 def _natural(name: str) -> tuple[str, int, str]:
+    """`_2` before `_10`; the name without a suffix first, named suffixes last."""
     head, _, tail = name.rpartition("_")
-    return (head, int(tail), "") if tail.isdecimal() else (name, -1, "")
+    return (head, int(tail[:9]), tail) if tail.isascii() and tail.isdecimal() else (name, -1, "")

@@ -25,15 +25,18 @@ def resolve(reference: str, environment: Environment, folder: Path) -> Secret:
         if found is None:
             raise SecretError(f"the variable {rest} is not set; set it for the gateway or in .env beside rules.yaml")
         return found
-    if kind == "file":
-        return Secret(read_file(folder / Path(rest).expanduser()))
+    if (path := file_of(reference, folder)) is not None:
+        return Secret(read_file(path))
     raise SecretError("a key is a reference: env:NAME or file:PATH")
 
 
 def file_of(reference: str, folder: Path) -> Path | None:
     """The file that a reference reads, to be watched; None when it reads none."""
     kind, _, rest = reference.partition(":")
-    return folder / Path(rest).expanduser() if kind == "file" else None
+    if kind != "file":
+        return None
+    # Not `Path.expanduser`, which raises for a user that does not exist; and without `..`, which is judged by where it leads.
+    return Path(os.path.normpath(folder / os.path.expanduser(rest)))  # noqa: PTH111
 
 
 def read_file(path: Path) -> str:
@@ -46,6 +49,8 @@ def read_file(path: Path) -> str:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise SecretError(_why(path, error)) from None
+    except ValueError:
+        raise SecretError("the path of a key file holds a character that no path can have") from None
     try:
         _check(path, os.fstat(descriptor))
         data = os.read(descriptor, LIMIT + 1)

@@ -39,7 +39,7 @@ class Secret:
         """Compare in constant time."""
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.__value.encode(), other.__value.encode())
+        return hmac.compare_digest(self.__value.encode("utf-8", "surrogatepass"), other.__value.encode("utf-8", "surrogatepass"))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -76,8 +76,7 @@ def resolve_keys(rules: Rules, environment: Environment, folder: Path) -> Resolv
     """
     collector = _Collector(rules, environment, folder)
     for provider in rules.providers.values():
-        if provider.keys_needed:
-            collector.collect(provider)
+        collector.collect(provider)
     environment.hide(collector.variables, lambda value: check.is_dummy(value, rules.gateway.dummy_keys))
     return collector.resolved()
 
@@ -98,18 +97,36 @@ class _Collector:
     def collect(self, provider: Provider) -> None:
         """Take the keys that the rules name, else the ones found under the catalogue's names."""
         for name in provider.facts.env:
+            # Also those that are not used: no child of the gateway needs any.
             self.variables.update(self._environment.variants(name))
+        if not provider.keys_needed:
+            return
         written = provider.key_specs is not None
         for spec in provider.key_specs if provider.key_specs is not None else self._found(provider):
             self._take(provider, spec, written)
 
     def _found(self, provider: Provider) -> list[KeySpec]:
+        """One key per name. Two variables can give the same one: `GEMINI_API_KEY` and `GOOGLE_API_KEY` are both `gemini/main`."""
         names = [variant for name in provider.facts.env for variant in self._environment.variants(name)]
-        specs: dict[str, KeySpec] = {}
-        for name in names:
-            spec = KeySpec(f"env:{name}")
-            specs.setdefault(key_name(spec), spec)
-        return list(specs.values())
+        specs: dict[str, list[KeySpec]] = {}
+        for spec in (KeySpec(f"env:{name}") for name in names):
+            specs.setdefault(key_name(spec), []).append(spec)
+        return [self._best(provider, same) for same in specs.values()]
+
+    def _best(self, provider: Provider, same: list[KeySpec]) -> KeySpec:
+        """The first of these that holds a usable key; further ones with another key are said to be left out."""
+        usable = [(spec, secret) for spec in same if (secret := self._try(provider, spec)) is not None]
+        for spec, secret in usable[1:]:
+            if secret != usable[0][1]:
+                text = f"{spec.ref} is left out: {usable[0][0].ref} is {provider.name}/{key_name(spec)} already"
+                self._notices.append(f"{text}; name both under providers.{provider.name}.keys to use both")
+        return usable[0][0] if usable else same[0]
+
+    def _try(self, provider: Provider, spec: KeySpec) -> Secret | None:
+        try:
+            return self._read(provider, spec)
+        except SecretError:
+            return None
 
     def _take(self, provider: Provider, spec: KeySpec, written: bool) -> None:
         key = Key(

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+
+from support.making import CATALOG
+from valetkey.errors import RulesError
+from valetkey.model import Match
+from valetkey.rules import parse_rules
+from valetkey.rules.checks import covers
+
+
+def said(text):
+    """The problems of a file, empty when there are none."""
+    try:
+        parse_rules(f"version: 1\n{text}\n", "f", CATALOG)
+    except RulesError as error:
+        return str(error)
+    return ""
+
+
+def with_key(text):
+    return said(f"providers: {{openai: {{keys: [{{ref: env:A, {text}}}]}}}}")
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covered"),
+    [
+        (Match(), Match(model=("a",)), True),
+        (Match(model=("a*",)), Match(model=("ab",)), True),
+        (Match(model=("a*",)), Match(model=("ab*",)), True),
+        (Match(model=("a*",)), Match(model=("b",)), False),
+        (Match(model=("a",)), Match(), False),
+        (Match(model=("a",), agent=("x",)), Match(model=("a",)), False),
+        (Match(header=(("x", "1"),)), Match(), False),
+        (Match(model=("a",)), Match(model=("a", "b")), False),
+        (Match(model=("*]",)), Match(model=("x[ab]",)), False),
+        (Match(model=("a?",)), Match(model=("a[b]",)), False),
+    ],
+)
+def test_whether_one_match_covers_another(wide, narrow, covered):
+    assert covers(wide, narrow) is covered
+
+
+@pytest.mark.parametrize(
+    ("match", "to", "words"),
+    [
+        ("format: gemini_generate", "openai", "openai does not speak gemini_generate"),
+        ("format: [openai_chat, gemini_generate]", "[openai, gemini]", ""),
+        ("format: [openai_chat, ollama_chat]", "[openai, gemini]", "none of the targets speaks ollama_chat"),
+        ("format: 'openai_*'", "[groq, anthropic]", "anthropic does not speak openai_*"),
+        ("model: x", "openai", ""),
+    ],
+)
+def test_targets_speak_the_formats_that_are_matched(match, to, words):
+    found = said(f"routes: [{{match: {{{match}}}, to: {to}}}]")
+    assert words in found and bool(words) == bool(found)
+
+
+def test_a_target_that_the_providers_lists_forbid_is_an_error():
+    text = "providers: {openai: {models: {allow: [gpt-4o]}}}\nroutes: [{match: {model: x}, to: openai/o1}]"
+    assert "f:3: openai/o1: the lists of openai forbid this model - see providers.openai.models" in said(text)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "GPT-4o"])
+def test_a_target_on_the_white_list_is_fine(model):
+    assert (
+        said(f"providers: {{openai: {{models: {{allow: [gpt-4o]}}}}}}\nroutes: [{{match: {{model: x}}, to: openai/{model}}}]")
+        == ""
+    )
+
+
+@pytest.mark.parametrize("name", ["authorization", "X-Api-Key", "x_goog_api_key", "cookie", "Proxy-Authorization"])
+def test_a_route_cannot_look_at_credentials(name):
+    assert "carries a credential" in said(f"routes: [{{match: {{header: {{{name}: 'x*'}}}}, deny: x}}]")
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "Cookie", "proxy-authorization"])
+def test_a_second_credential_beside_a_key_is_refused_without_its_value(name):
+    found = with_key(f"headers: {{{name}: REALreal}}")
+    assert "second credential" in found and "REALreal" not in found
+
+
+@pytest.mark.parametrize("name", ["host", "content-length", "transfer-encoding", "connection", "te"])
+def test_a_header_of_the_connection_cannot_go_with_a_key(name):
+    assert "belongs to the connection" in with_key(f"headers: {{{name}: x}}")
+
+
+def test_what_cannot_stand_in_a_header_is_refused_at_once():
+    assert "cannot be sent" in with_key('organization: "a\\r\\nx-evil: 1"')
+
+
+def test_other_headers_go_with_a_key():
+    assert with_key("headers: {x-team: blue}, organization: org-1, project: proj-1") == ""
+
+
+def test_an_organization_that_would_be_dropped_is_an_error():
+    assert "groq knows no organization header" in said("providers: {groq: {keys: [{ref: env:A, organization: o}]}}")
+
+
+@pytest.mark.parametrize("reference", ["file:/run/ключ", "file:/", "file:a b"])
+def test_a_key_whose_name_could_not_stand_in_a_header_needs_one(reference):
+    assert "give it one, with name:" in said(f"providers: {{openai: {{keys: ['{reference}']}}}}")
+
+
+def test_two_keys_of_one_name_are_an_error():
+    assert "f:2: two keys are called openai/1" in said(
+        "providers: {openai: {keys: [env:OPENAI_API_KEY_1, env:GATEWAY_OPENAI_API_KEY_1]}}"
+    )
+
+
+def test_two_routes_of_one_name_could_not_be_told_apart_in_receipts():
+    assert "two routes called a" in said("routes: [{name: a, match: {model: x}, deny: x}, {name: a, match: {model: y}, deny: x}]")
+
+
+def test_two_agents_with_one_key_could_not_be_told_apart():
+    key = "sha256:" + "0" * 64
+    assert "agents with the same key" in said(f"agents: [{{name: a, key: '{key}'}}, {{name: b, key: '{key}'}}]")
