@@ -131,14 +131,15 @@ class ValetLifecycle:
 
     async def _watch(self) -> None:
         """Load changed rules; a bad file keeps the old ones in force."""
-        watcher = Watcher(self.runtime.snapshot.files)
+        watcher = Watcher(self.runtime.snapshot.files, self.runtime.snapshot.seen)
         while True:
             await asyncio.sleep(POLL)
             if watcher.changed():
-                self._reload()
-                watcher = Watcher(self.runtime.snapshot.files)
+                # What was read counts, not what the files are by now; after a failure, whatever they are now is known to be bad.
+                seen = self.runtime.snapshot.seen if self._reload() else None
+                watcher = Watcher(self.runtime.snapshot.files, seen)
 
-    def _reload(self) -> None:
+    def _reload(self) -> bool:
         old, settings, environment = self.runtime.snapshot, self.runtime.settings, self.runtime.environment
         assert settings is not None and environment is not None
         try:
@@ -146,13 +147,14 @@ class ValetLifecycle:
             new = load_snapshot(settings.rules_path, self.runtime.catalog, environment, old.revision + 1)
         except ConfigurationError as error:
             logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
-            return
+            return False
         self.runtime.adopt(new)
         for notice in new.notices:
             logger.warning("valetkey: %s", notice)
         if (old.rules.gateway.proxy, old.rules.gateway.api) != (new.rules.gateway.proxy, new.rules.gateway.api):
             logger.warning("valetkey: changed doors take effect at the next start")
         logger.info("valetkey: rules reloaded (revision %d)", new.revision)
+        return True
 
     def _expected_modes(self) -> bool:
         return tuple(ctx.options.mode) == self._doors.modes
