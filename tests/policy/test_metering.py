@@ -315,7 +315,7 @@ def test_what_is_no_name_of_a_model_is_none(model):
 
 
 def test_an_endless_requested_name_has_no_price():
-    assert metered("openai", "chat", openai(""), "gpt-4o-" + "x" * 200).cost_usd is None
+    assert metered("anthropic", "messages", anthropic(""), "claude-sonnet-4-5-" + "x" * 200).cost_usd is None
 
 
 def test_made_up_model_names_do_not_fill_the_memory():

@@ -32,6 +32,10 @@ def test_an_unknown_id_is_an_error(method):
         getattr(Vault({}, {}), method)("x/y")
 
 
+def test_what_is_held_is_taken_out_of_a_text():
+    assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).redact(f"your key {REAL} is bad") == "your key *** is bad"
+
+
 def test_a_vault_shows_nothing():
     assert REAL not in repr(Vault({"a/b": Secret(REAL)}, {"a/b": "a"}))
 

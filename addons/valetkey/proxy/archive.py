@@ -32,11 +32,11 @@ def keep(store: Archive, flow: http.HTTPFlow, receipt: Receipt) -> None:
 
 
 def plain_body(message: http.Message) -> bytes:
-    """The decoded body, at most a megabyte of it; as it came where it cannot be decoded."""
+    """The decoded body, at most a byte more than a megabyte of it (then it was longer); as it came where it cannot be decoded."""
     body = message.raw_content or b""
     encoding = message.headers.get("content-encoding", "")
     if not encoding:
-        return body[:_LIMIT]
+        return body[: _LIMIT + 1]
     plain = bytearray()
     try:
         for piece in decoder(encoding).feed_iter(body):
@@ -44,8 +44,8 @@ def plain_body(message: http.Message) -> bytes:
             if len(plain) > _LIMIT:
                 break
     except DecodeError:
-        return body[:_LIMIT]
-    return bytes(plain[:_LIMIT])
+        return body[: _LIMIT + 1]
+    return bytes(plain[: _LIMIT + 1])
 
 
 def _headers(headers: http.Headers) -> list[Mapping[str, str]] | list[list[str]]:

@@ -121,7 +121,12 @@ class ValetLifecycle:
             logger.error("valetkey: %s; calls go on all the same (gateway.ledger_failure: open)", writer.problem)
         self.runtime.writer = writer
         if gateway.archive:
-            self.runtime.archive = Archive(settings.folder / gateway.archive, logger.error)
+            folder = settings.folder / gateway.archive
+            self.runtime.archive = Archive(folder, logger.error, redact=self._redact, retention=gateway.retention)
+
+    def _redact(self, text: str) -> str:
+        """A provider may send a key back; the archive does not keep it."""
+        return self.runtime.snapshot.vault.redact(text)
 
     def _look_into_streams(self) -> None:
         """Where people read flows, keep the bodies of streams and bound the flows."""
@@ -149,6 +154,8 @@ class ValetLifecycle:
             logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
             return False
         self.runtime.adopt(new)
+        if self.runtime.writer is not None:
+            self.runtime.writer.set_retention(new.rules.gateway.retention)
         for notice in new.notices:
             logger.warning("valetkey: %s", notice)
         if (old.rules.gateway.proxy, old.rules.gateway.api) != (new.rules.gateway.proxy, new.rules.gateway.api):
