@@ -158,3 +158,15 @@ def test_tunnels_to_other_hosts_are_not_decrypted(lab, shared):
     """A host that is no provider keeps its own certificate; ours would fail its check here."""
     with pytest.raises(httpx.ProxyError), shared.client() as client:
         client.get("https://127.0.0.1:1/")
+
+
+def test_forbidden_models_are_refused_and_not_listed(lab, tmp_path):
+    from support.processes import running
+
+    with (
+        running(lab.gateway(tmp_path, "providers: {openai: {models: {deny: ['gpt-4o']}}}\n")) as gateway,
+        gateway.client() as client,
+    ):
+        listed = client.get("https://api.openai.com/v1/models", headers=BEARER).json()["data"]
+        refused = client.post(CHAT, json=BODY, headers=BEARER).status_code
+    assert ("gpt-4o" in [entry["id"] for entry in listed], len(listed) > 0, refused) == (False, True, 403)

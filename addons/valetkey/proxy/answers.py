@@ -6,6 +6,7 @@ from mitmproxy import http
 
 from ..formats import UsageChunkFilter, UsageTap
 from ..model import Outcome
+from . import listing
 from .guard import guarded
 from .passage import Passage
 from .pump import Pump
@@ -39,6 +40,8 @@ class ValetAnswers:
         passage = self.runtime.passages.of(flow)
         if passage is None or flow.websocket is not None:
             return
+        if passage.plan and passage.place and not passage.refusal and flow.response and not flow.response.stream:
+            listing.trim(flow.response, passage.plan.provider, passage.place.endpoint.format)
         self.settlement.settle(flow)
 
     @guarded
