@@ -209,16 +209,3 @@ def test_a_model_in_the_path_is_written_there(model, expected):
 
 def test_the_surface_that_was_called_stays_within_a_provider():
     assert mapped("gemini", "/v1/models/x:generateContent", "gemini", "x") == "/v1/models/x:generateContent"
-
-
-@pytest.mark.parametrize(
-    ("text", "origin"),
-    [("https://x.test", ("https", "x.test", 443)), ("http://127.0.0.1:80", ("http", "127.0.0.1", 80))],
-)
-def test_origins(text, origin):
-    assert paths.parse_origin(text) == origin
-
-
-def test_what_is_no_origin():
-    with pytest.raises(ValueError, match=r"x\.test"):
-        paths.parse_origin("x.test")

@@ -131,6 +131,26 @@ def test_two_calls_on_one_connection_are_two_receipts():
     assert outcomes(one) == ["ok", "ok"]
 
 
+def broken_stream(path, event):
+    """A stream of which one event comes before the provider's connection breaks."""
+    start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    request = head().replace(b"/v1/chat/completions", path) + BODY
+
+    one = Play(runtime(), PORT, lambda data: start + b"%x\r\n%s\r\n" % (len(event), event) if data.endswith(BODY) else None)
+    one.break_after_answer = True
+    return one.run(request)
+
+
+def test_a_broken_responses_stream_ends_with_its_error_event():
+    one = broken_stream(b"/v1/responses", b"event: x\ndata: {}\n\n")
+    assert b"event: error" in one.to_client and outcomes(one) == ["server"]
+
+
+def test_a_broken_chat_stream_ends_without_done():
+    one = broken_stream(b"/v1/chat/completions", b"data: {}\n\n")
+    assert b"error" not in one.to_client and b"[DONE]" not in one.to_client and outcomes(one) == ["server"]
+
+
 STEPS = [
     (wire, "request"),
     (wire, "body"),

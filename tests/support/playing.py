@@ -49,6 +49,8 @@ class Play:
         )  # fmt: skip
         self._port = port
         self.upstream: connection.Connection | None = None
+        self.break_after_answer = False
+        """Whether the server closes its connection right after it has answered."""
 
     def run(self, *chunks: bytes, leave: bool = False) -> Play:
         """Send `chunks` from the client, then perhaps leave; play until nothing moves any more."""
@@ -106,6 +108,8 @@ class Play:
             return
         if answer is not None:
             self._queue.append(events.DataReceived(to, answer))
+            if self.break_after_answer:
+                self._queue.append(events.ConnectionClosed(to))
 
     async def _hook(self, command: commands.StartHook) -> None:
         self.hooks.append(command.name)

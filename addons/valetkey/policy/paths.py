@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from ..model import Dialect, Endpoint, Provider, ProviderFacts, Refusal, Surface
 from .authority import parse_host
@@ -221,11 +221,3 @@ def _base(target: Provider, surface: Surface) -> str:
         return surface.base
     primary = target.facts.surfaces[0].base
     return prefix + (surface.base[len(primary) :] if surface.base.startswith(primary) else surface.base)
-
-
-def parse_origin(text: str) -> tuple[str, str, int]:
-    """`https://host[:port]` as scheme, host, port. Raises ValueError."""
-    parts = urlsplit(text)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"{text!r} is no http or https address")
-    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]

@@ -236,7 +236,15 @@ class ValetStream(HttpStream):
         else:
             if passage is not None and not passage.settled:
                 self.traffic.broke_off(passage, by_agent=isinstance(event, RequestProtocolError))
+                if isinstance(event, ResponseProtocolError) and self.server_state == self.state_stream_response_body:
+                    yield from self._say_that_it_broke(passage, event.message)
             yield from super().handle_protocol_error(event)
+
+    def _say_that_it_broke(self, passage: Passage, error: str) -> layer.CommandGenerator[None]:
+        """End a stream that broke after its first byte in the words of its format, where the format has any."""
+        last = self.traffic.last_words(self.flow, passage, error)
+        if last and self.client_state != self.state_errored:
+            yield SendHttp(ResponseData(self.stream_id, last), self.context.client)
 
     def _agent_waits(self) -> bool:
         return not self._answering and self.client_state != self.state_errored

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import connection, http
 
-from ..model import Attempt, Outcome, Refusal
+from ..formats import error_event
+from ..model import Attempt, Format, Outcome, Refusal
 from . import wire
 from .passage import Passage
+from .refusals import PREFIX
 from .runtime import Runtime
 
 if TYPE_CHECKING:
     from .pump import Pump
+
+
+_WITH_ERROR_EVENT = (Format.ANTHROPIC_MESSAGES, Format.OPENAI_RESPONSES)
+"""Their streams have an event for an error. Chat has none: its SDKs take a missing `[DONE]` for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,16 @@ class Traffic:
         origin = plan.provider.upstream.origin
         passage.refusal = Refusal(502, "upstream_failed", f"{plan.provider.name} at {origin} gave no answer: {error}")
         return passage.refusal
+
+    def last_words(self, flow: http.HTTPFlow, passage: Passage, error: str) -> bytes:
+        """The error event for a stream that broke; empty where the format ends a broken stream by closing it."""
+        answer, place = flow.response, passage.place
+        if answer is None or place is None or place.endpoint.format not in _WITH_ERROR_EVENT:
+            return b""
+        if "text/event-stream" not in answer.headers.get("content-type", "") or "content-encoding" in answer.headers:
+            return b""
+        message = f"{PREFIX}the provider's stream broke: {error}"
+        return error_event(place.endpoint.format, 502, "upstream_failed", message)
 
     def broke_off(self, passage: Passage, *, by_agent: bool) -> None:
         """Note who ended a call before its time."""

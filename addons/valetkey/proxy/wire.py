@@ -22,8 +22,8 @@ def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, ru
     _address(copy, plan)
     _check(copy, plan, server, passage, runtime)
     secret = passage.snapshot.vault.reveal(plan.key.id) if plan.key else None
-    fields = credentials.strip(copy.headers.fields, upgrade=_is_upgrade(copy))
-    copy.headers = http.Headers(credentials.apply(fields, plan.surface.auth, plan.key, secret))
+    auth, upgrade = plan.surface.auth, _is_upgrade(copy)
+    copy.headers = http.Headers(credentials.wire_headers(copy.headers.fields, auth, plan.key, secret, upgrade=upgrade))
     _fit(copy, plan)
     return copy
 
