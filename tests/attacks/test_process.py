@@ -1,4 +1,4 @@
-"""Attacks on the real process, byte by byte over its sockets. The numbers are those of docs/security.md's threat list."""
+"""Attacks on the real process, byte by byte over its sockets. Numbers name the attacks; a number never changes its meaning."""
 
 from __future__ import annotations
 

@@ -170,3 +170,38 @@ def test_forbidden_models_are_refused_and_not_listed(lab, tmp_path):
         listed = client.get("https://api.openai.com/v1/models", headers=BEARER).json()["data"]
         refused = client.post(CHAT, json=BODY, headers=BEARER).status_code
     assert ("gpt-4o" in [entry["id"] for entry in listed], len(listed) > 0, refused) == (False, True, 403)
+
+
+def directly(lab, body, **headers):
+    """The simulator's own answer, without the gateway."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(lab.ca))
+    headers |= {"authorization": "Bearer a-real-key", "host": "api.openai.com"}
+    url = f"{lab.simulator.url}/v1/chat/completions"
+    with (
+        httpx.Client(verify=context, trust_env=False) as client,
+        client.stream("POST", url, json=body, headers=headers) as answer,
+    ):
+        return b"".join(answer.iter_raw()), answer.headers
+
+
+@pytest.mark.parametrize("simulate", ["words=50", "encode=gzip", "encode=br", "encode=zstd", "status=429", "malformed"])
+@pytest.mark.parametrize("asked", [{}, {"stream": True, "stream_options": {"include_usage": True}}], ids=["whole", "streamed"])
+def test_answer_bytes_are_untouched(lab, shared, simulate, asked):
+    expected, headers = directly(lab, BODY | asked, **{"x-simulate": simulate})
+    wanted = BEARER | {"x-simulate": simulate}
+    with shared.client() as client, client.stream("POST", CHAT, json=BODY | asked, headers=wanted) as answer:
+        body = b"".join(answer.iter_raw())
+    ours = {name: value for name, value in answer.headers.items() if not name.startswith("x-valetkey")}
+    framing = {"content-length", "transfer-encoding", "alt-svc"}
+    assert hashlib.sha256(body).digest() == hashlib.sha256(expected).digest()
+    assert {n: v for n, v in ours.items() if n not in framing} == {n: v for n, v in headers.items() if n not in framing}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_usage_is_read_inside_compressed_answers(lab, shared, encoding):
+    body = BODY | {"stream": True, "stream_options": {"include_usage": True}}
+    with shared.client() as client:
+        answer = client.post(CHAT, json=body, headers=BEARER | {"x-simulate": f"encode={encoding}"})
+    assert receipt_of(shared, answer)["usage_source"] == "reported"
