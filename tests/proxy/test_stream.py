@@ -187,3 +187,37 @@ def test_the_original_class_comes_back():
     original = http_layers.HttpStream
     play(whole)
     assert http_layers.HttpStream is original
+
+
+UPGRADE = (
+    b"GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"sec-websocket-protocol: realtime, openai-insecure-api-key.sk-dummy\r\nauthorization: Bearer sk-dummy\r\n\r\n" % PORT
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\r\n"
+)
+
+
+def upgraded():
+    return play(lambda data: SWITCH if data.endswith(b"\r\n\r\n") else None, UPGRADE)
+
+
+def test_an_upgrade_carries_the_key_and_no_dummy():
+    sent = upgraded().to_server
+    assert (sent.count(making.REAL.encode()), b"dummy" in sent, b"sec-websocket-protocol: realtime\r\n" in sent) == (
+        1,
+        False,
+        True,
+    )
+
+
+def test_an_upgrade_is_answered():
+    assert upgraded().to_client.startswith(b"HTTP/1.1 101")
+
+
+def test_a_websocket_leaves_one_receipt_when_it_closes():
+    one = upgraded()
+    one.addons[2].websocket_end(one.flows[0])
+    assert outcomes(one) == ["ok"]
