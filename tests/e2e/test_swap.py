@@ -205,3 +205,29 @@ def test_usage_is_read_inside_compressed_answers(lab, shared, encoding):
     with shared.client() as client:
         answer = client.post(CHAT, json=body, headers=BEARER | {"x-simulate": f"encode={encoding}"})
     assert receipt_of(shared, answer)["usage_source"] == "reported"
+
+
+def test_many_streams_of_one_connection_keep_apart(lab, shared):
+    """HTTP/2: sixty calls at once, whole and streamed, each with its own answer and receipt."""
+    import asyncio
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(shared.ca))
+    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols = lambda protocols: None
+
+    async def one(client, number):
+        headers = {"authorization": f"Bearer sk-dummy-many{number}", "x-simulate": f"words={number + 1}"}
+        answer = await client.post(CHAT, json=BODY | {"stream": bool(number % 2)}, headers=headers)
+        whole = number % 2 or len(answer.json()["choices"][0]["message"]["content"].split()) == number + 1
+        return answer.http_version == "HTTP/2" and bool(whole) and (number % 2 == 0 or answer.text.endswith("data: [DONE]\n\n"))
+
+    async def everything():
+        async with httpx.AsyncClient(proxy=shared.proxy, verify=context, http2=True, trust_env=False, timeout=30) as client:
+            await one(client, 0)
+            return await asyncio.gather(*(one(client, number) for number in range(60)))
+
+    from support.processes import wait_for
+
+    assert all(asyncio.run(everything()))
+    assert wait_for(lambda: len({r["agent"] for r in shared.receipts() if r["agent"].startswith("many")}) == 60, "60 receipts")
