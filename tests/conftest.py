@@ -1,6 +1,7 @@
 """What all tests share: fixtures of real processes, and how hypothesis behaves on slow machines."""
 
 from hypothesis import HealthCheck, settings
+
 from support.lab import lab, shared
 
 __all__ = ["lab", "shared"]
