@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 JOBS ?= 2
 
 .PHONY: help run test check demo clean
@@ -28,13 +29,17 @@ demo: $(VENV)/.runtime  ## Show the whole thing in under a minute, without any k
 clean:  ## Remove what make has set up
 	rm -rf $(VENV)
 
-$(VENV)/bin/python:
+$(BIN)/python:
 	@scripts/make-venv $(VENV)
 
-$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+# scripts/make-venv also finds fault with an environment that was there before: of an old Python, or without pip.
+$(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
+	@scripts/make-venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
+# pip knows --group since 25.1; one that does already is left alone, without asking the network.
 $(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@$(PIP) install 'pip>=25.1'
+	$(PIP) install -c constraints.txt --group dev
 	@touch $@

@@ -57,13 +57,25 @@ def test_every_word_of_the_rules_is_documented(entry):
     assert [word for word in entry.model_fields if f"`{word}`" not in text and word not in undocumented] == []
 
 
+def row_of(name):
+    """The cells of a provider's row, each as the words in it that are not in brackets."""
+    page = (ROOT / "docs" / "providers.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+    return [set(re.findall(r"[\w./-]+", re.sub(r"\(.*?\)", "", cell))) for cell in row.split("|")[1:-1]]
+
+
 @pytest.mark.parametrize("name", CATALOG)
 def test_every_provider_is_documented_as_it_is(name):
-    row = next(line for line in (ROOT / "docs" / "providers.md").read_text().splitlines() if line.startswith(f"| `{name}`"))
     facts = CATALOG[name]
+    _, hosts, formats, variables, closed = row_of(name)
     groups = {e.group for s in facts.surfaces for e in s.endpoints} - {"inference"}
-    words = [*facts.hosts, *facts.env, *groups]
-    assert [word for word in words if word not in row] == []
+    assert (hosts, variables - {"none", "needed"}, closed) == ({*facts.hosts}, {*facts.env}, groups)
+    assert {word for word in formats if word.startswith("/")} == {surface.base or "/" for surface in facts.surfaces}
+
+
+def test_every_provider_of_the_table_is_in_the_catalogue():
+    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "providers.md").read_text(), re.MULTILINE)
+    assert rows and {*rows} == {*CATALOG}
 
 
 COMMANDS = sorted(

@@ -48,8 +48,31 @@ def test_every_dialect_has_one_default(dialect):
     assert len([name for name, facts in CATALOG.items() if dialect in facts.default_for]) == 1
 
 
-def test_mistral_is_never_asked_for_usage():
-    assert not CATALOG["mistral"].include_usage
+@pytest.mark.parametrize("name", ["mistral", "gemini"])
+def test_who_does_not_document_it_is_not_asked_for_usage(name):
+    assert not CATALOG[name].include_usage
+
+
+@pytest.mark.parametrize("name", ["openai", "openrouter", "groq", "deepseek", "ollama"])
+def test_who_documents_it_is_asked_for_usage(name):
+    assert CATALOG[name].include_usage
+
+
+def test_a_regional_host_is_nobodys():
+    """Its calls would leave the region, and its keys are refused elsewhere."""
+    assert [host for host in CATALOG["openai"].hosts if host != "api.openai.com"] == []
+
+
+def test_the_source_of_include_usage_is_kept():
+    assert "https://docs.ollama.com/api/openai-compatibility" in CATALOG["ollama"].sources
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_words_of_usage_are_known(name):
+    from genai_prices.data import providers
+
+    usage = CATALOG[name].usage
+    assert {usage.extractor, usage.prices} - {None} <= {provider.id for provider in providers}
 
 
 def test_a_host_belongs_to_one_provider(folder):
@@ -68,8 +91,36 @@ def test_no_yaml_names_the_file(folder):
         load_catalog(folder)
 
 
+def test_bytes_that_are_no_text_name_the_file(folder):
+    (folder / "groq.yaml").write_bytes(b"title: \xff")
+    with pytest.raises(CatalogError, match=r"groq\.yaml"):
+        load_catalog(folder)
+
+
+def test_a_file_that_cannot_be_read_is_named(folder):
+    (folder / "groq.yaml").unlink()
+    (folder / "groq.yaml").mkdir()
+    with pytest.raises(CatalogError, match=r"groq\.yaml"):
+        load_catalog(folder)
+
+
+def test_a_folder_without_providers_is_an_error(tmp_path):
+    with pytest.raises(CatalogError, match="no provider file"):
+        load_catalog(tmp_path)
+
+
+def test_a_variable_belongs_to_one_provider(folder):
+    with pytest.raises(CatalogError, match="variable OPENAI_API_KEY is claimed by groq and by openai"):
+        load_catalog(edited(folder, "groq", "GROQ_API_KEY", "OPENAI_API_KEY"))
+
+
+def test_the_value_that_is_wrong_is_shown(folder):
+    with pytest.raises(CatalogError, match=r"groq\.yaml: hosts\.0: .*got 'API\.groq\.com'"):
+        load_catalog(edited(folder, "groq", "[api.groq.com]", "[API.groq.com]"))
+
+
 def test_same_as_needs_a_surface_above(folder):
-    with pytest.raises(CatalogError, match="nowhere"):
+    with pytest.raises(CatalogError, match=r"gemini\.yaml: .*nowhere is no surface above it"):
         load_catalog(edited(folder, "gemini", "base: /v1, same_as: gemini", "base: /v1, same_as: nowhere"))
 
 

@@ -39,11 +39,40 @@ def broken(path, value):
         (("errors", "rules", 0, "outcome"), "sad"),
         (("include_usage_source",), None),
         (("surprise",), 1),
+        (("keys",), "no"),
+        (("include_usage",), 1),
+        (("min_key_length",), "16"),
+        (("min_key_length",), 0),
+        (("errors", "rules", 0, "status"), ["429"]),
+        (("errors", "rules", 0, "status"), [200]),
+        (("errors", "source"), None),
+        (("usage", "like"), "openai"),
+        (("surfaces", 0, "auth", "header"), "Authorization: Bearer"),
+        (("surfaces", 0, "same_as"), "openai"),
+        (("surfaces", 0, "endpoints", 0, "path"), "/chat/{model"),
+        (("surfaces", 0, "endpoints", 1, "path"), "/chat/completions"),
     ],
 )
 def test_what_does_not_fit_is_refused(path, value):
     with pytest.raises(ValidationError):
         ProviderFile.model_validate(broken(path, value))
+
+
+def test_surfaces_have_names_of_their_own():
+    document = broken(("title",), "Groq")
+    document["surfaces"].append(document["surfaces"][0])
+    with pytest.raises(ValidationError, match="surface openai is there twice"):
+        ProviderFile.model_validate(document)
+
+
+def test_endpoints_have_names_of_their_own():
+    with pytest.raises(ValidationError, match="endpoint chat_completions is there twice"):
+        ProviderFile.model_validate(broken(("surfaces", 0, "endpoints", 1, "name"), "chat_completions"))
+
+
+def test_the_name_of_an_endpoint_is_made_of_its_path():
+    file = ProviderFile.model_validate(broken(("title",), "Groq"))
+    assert "models_model" in [endpoint.own_name for endpoint in file.surfaces[0].endpoints]
 
 
 def test_plain_http_is_for_loopback():

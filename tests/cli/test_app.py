@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from valetkey.cli import app as program
-from valetkey.cli.app import ago, main
+from valetkey.cli.app import ago, main, table
 
 COMMANDS = ["run", "env", "check", "keys", "flows", "usage", "purge", "demo", "simulate"]
 
@@ -17,6 +17,11 @@ COMMANDS = ["run", "env", "check", "keys", "flows", "usage", "purge", "demo", "s
 def test_every_command_has_help_with_an_example(command):
     done = CliRunner().invoke(program, [command, "--help"])
     assert done.exit_code == 0 and "Example" in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_rules(command):
+    assert "--rules" in CliRunner().invoke(program, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
 
 
 def test_a_wrong_rules_file_is_one_line_and_status_2(tmp_path, capsys):
@@ -52,3 +57,20 @@ def test_times_are_durations_or_dates(text, expected):
 def test_a_wrong_time_is_said():
     with pytest.raises(typer.BadParameter, match="yesterday"):
         ago("yesterday", time.time)
+
+
+@pytest.mark.parametrize("text", ["[/]", "[red]", ":smile:"])
+def test_a_table_shows_names_as_they_are(text, capsys):
+    table(["model"], [[text]])
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\x07", "\u202e"])
+def test_a_table_holds_nothing_that_a_terminal_obeys(text, capsys):
+    table(["model"], [[text]])
+    assert "\N{REPLACEMENT CHARACTER}" in capsys.readouterr().out
+
+
+def test_a_table_has_no_colours_in_a_file(capsys):
+    table(["model"], [["gpt-4o"]])
+    assert "\x1b" not in capsys.readouterr().out

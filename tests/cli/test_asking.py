@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from support.proxy_receipts import receipt
-from valetkey.cli import app
+from valetkey.cli import app, asking
 from valetkey.ledger import open_store
 
 
@@ -26,6 +30,10 @@ def run(tmp_path, monkeypatch):
     )
     store.close()
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def ledger(tmp_path):
+    return open_store(f"sqlite:///{tmp_path}/.valetkey/ledger.db")
 
 
 def ids(done):
@@ -86,3 +94,80 @@ def test_purge_takes_the_archive_along(run, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "2020-01-01.jsonl").write_text("{}\n")
     assert json.loads(run("purge", "--older-than", "1d", "--yes", "--json").output) == {"receipts": 1, "archive_days": 1}
+
+
+def test_an_empty_answer_is_said(run):
+    assert "no calls" in run("flows", "--agent", "nobody").output
+
+
+def test_an_empty_answer_is_no_json(run):
+    assert run("flows", "--agent", "nobody", "--json").output == ""
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """What happens while `--follow` waits, step by step; then Ctrl-C."""
+
+    def script(*steps):
+        left = list(steps)
+
+        def sleep(_seconds):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop(0)()
+
+        monkeypatch.setattr(asking.time, "sleep", sleep)
+
+    return script
+
+
+def write(tmp_path, *ids):
+    store = ledger(tmp_path)
+    store.add([receipt(id=id, time=time.time()) for id in ids])
+    store.close()
+
+
+def test_following_prints_what_is_new_until_ctrl_c(run, tmp_path, meanwhile):
+    meanwhile(lambda: write(tmp_path, "a"), lambda: None, lambda: write(tmp_path, "b", "c"))
+    done = run("flows", "--follow", "--limit", "1", "--json")
+    assert (done.exit_code, ids(done)) == (0, ["no", "a", "b", "c"])
+
+
+def test_following_keeps_to_what_was_asked(run, tmp_path, meanwhile):
+    meanwhile(lambda: write(tmp_path, "a"))
+    assert ids(run("flows", "--follow", "--agent", "bob", "--json")) == ["old"]
+
+
+def test_following_shows_a_receipt_once_that_comes_while_others_are_read(run, tmp_path, meanwhile, monkeypatch):
+    original = asking._read
+
+    def read(store, query, without=frozenset()):
+        if query.after is None:
+            write(tmp_path, "between")
+        return original(store, query, without)
+
+    monkeypatch.setattr(asking, "_read", read)
+    meanwhile(lambda: None, lambda: write(tmp_path, "last"))
+    assert ids(run("flows", "--follow", "--limit", "2", "--json")) == ["no", "between", "last"]
+
+
+def test_following_has_one_header(run, tmp_path, meanwhile):
+    meanwhile(lambda: write(tmp_path, "a"), lambda: write(tmp_path, "b"))
+    assert run("flows", "--follow").output.count("provider/model") == 1
+
+
+@pytest.mark.parametrize("how", [("--json",), ()])
+def test_a_reader_that_leaves_is_no_error(run, tmp_path, how):
+    store = ledger(tmp_path)
+    store.add([replace(receipt(), id=f"more{number}") for number in range(2000)])
+    store.close()
+    command = [sys.executable, "-m", "valetkey", "flows", "--limit", "0", *how]
+    environment = {"PYTHONPATH": str(Path(asking.__file__).parents[2])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_a_question_does_not_spoil_json(run):
+    assert run("purge", "--older-than", "1d", "--json").stdout.strip() == ""

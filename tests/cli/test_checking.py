@@ -49,6 +49,11 @@ def test_json_lists_problems(run):
     assert (done.exit_code, json.loads(done.output)["problems"][0]["line"]) == (2, 2)
 
 
+def test_json_says_when_there_is_no_such_file(run):
+    done = run("check", "--json", "--rules", "nowhere.yaml")
+    assert done.exit_code == 2 and "no such rules file" in json.loads(done.output)["problems"][0]["text"]
+
+
 def test_the_schema_is_printed(run):
     assert "properties" in json.loads(run("check", "--schema").output)
 

@@ -69,6 +69,17 @@ def test_the_standard_usage_wins_over_that_of_groq():
     assert usage(Format.OPENAI_CHAT, (None, chunk)) == {"prompt_tokens": 1}
 
 
+def test_the_usage_of_groq_is_read_beside_a_null():
+    data = b'{"model":"m","usage":null,"x_groq":{"usage":{"prompt_tokens":3}}}'
+    state = fold(Format.OPENAI_CHAT, (None, {"model": "m"}))
+    assert state.wants(None, data)
+
+
+def test_a_chat_chunk_without_usage_is_not_decoded_once_the_model_is_known():
+    state = fold(Format.OPENAI_CHAT, (None, {"model": "m"}))
+    assert not state.wants(None, b'{"model":"m","choices":[{"delta":{"content":"x"}}]}')
+
+
 def test_null_is_no_usage():
     assert usage(Format.OPENAI_CHAT, (None, {"usage": {"prompt_tokens": 1}}), (None, {"usage": None})) == {"prompt_tokens": 1}
 
@@ -118,6 +129,11 @@ def test_anthropic_deltas_override_the_start():
     }  # fmt: skip
 
 
+def test_an_anthropic_event_with_a_name_is_known_by_it():
+    data = b'{"type":"content_block_delta","delta":{"partial_json":"{"},"usage":1}'
+    assert not fold_for(Format.ANTHROPIC_MESSAGES).wants("content_block_delta", data)
+
+
 def test_anthropic_nulls_override_nothing():
     merged = usage(Format.ANTHROPIC_MESSAGES, ("message_start", START), delta(input_tokens=None, output_tokens=7))
     assert merged == {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 7}
@@ -137,6 +153,21 @@ def test_gemini_reads_metadata_without_candidates():
     }
 
 
+def grounding(state):
+    return state.document["candidates"][0]["groundingMetadata"]
+
+
+@pytest.mark.parametrize("last", [{}, None, "x"], ids=["empty", "null", "no object"])
+def test_gemini_keeps_the_last_grounding_that_says_something(last):
+    searched, after = ({"candidates": [{"groundingMetadata": each}]} for each in ({"webSearchQueries": ["a"]}, last))
+    assert grounding(fold(Format.GEMINI_GENERATE, (None, searched), (None, after))) == {"webSearchQueries": ["a"]}
+
+
+@pytest.mark.parametrize("candidates", [[], [None], ["x"], {}, None], ids=str)
+def test_gemini_candidates_of_an_odd_shape_end_nothing(candidates):
+    assert fold(Format.GEMINI_GENERATE, (None, {"candidates": candidates})).complete is False
+
+
 def test_gemini_without_counts_ends_all_the_same():
     data = b'{"candidates":[{"finishReason":"STOP"}]}'
     assert fold_for(Format.GEMINI_GENERATE).wants(None, data)
@@ -149,6 +180,12 @@ def test_text_outside_of_choices_is_no_answer():
 def test_ollama_counts_become_those_of_openai():
     last = {"model": "m", "done": True, "prompt_eval_count": 7, "eval_count": 3}
     assert usage(Format.OLLAMA_CHAT, (None, last)) == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+@pytest.mark.parametrize("name, total", [("prompt_eval_count", (7, 0)), ("eval_count", (0, 7))])
+def test_a_count_that_ollama_leaves_out_is_zero(name, total):
+    found = usage(Format.OLLAMA_CHAT, (None, {"done": True, name: 7})) or {}
+    assert (found["prompt_tokens"], found["completion_tokens"]) == total
 
 
 def test_ollama_without_counts_has_no_usage():

@@ -175,7 +175,7 @@ def test_an_answer_was_seen_to_its_end(exchange):
 @pytest.mark.parametrize("exchange", ANSWERED)
 def test_chunks_do_not_change_the_document(exchange):
     expected = tap_of(exchange, [body(exchange)])
-    for chunks in chunkings(body(exchange), small=10_000):
+    for chunks in chunkings(body(exchange)):
         tap = tap_of(exchange, chunks)
         assert (tap.document, tap.events, tap.output_chars) == (expected.document, expected.events, expected.output_chars)
 
@@ -192,7 +192,7 @@ def test_a_body_passes_the_filter_byte_for_byte(exchange):
     # OpenRouter's own extra chunk is the only one recorded; it is what the filter is for.
     pieces = body(exchange).split(b"\n\n")
     kept = b"\n\n".join(piece for piece in pieces if b'"choices":[],"usage":{' not in piece)
-    for chunks in chunkings(body(exchange), small=10_000):
+    for chunks in chunkings(body(exchange)):
         transducer = UsageChunkFilter()
         assert b"".join(transducer.feed(chunk) for chunk in chunks) + transducer.end() == kept
 

@@ -233,6 +233,23 @@ def test_a_whole_body_with_the_usage_of_groq():
     assert (tapped(Format.OPENAI_CHAT, PLAIN, [body]).document or {})["usage"] == CHAT_USAGE
 
 
+def test_a_stream_with_the_usage_of_groq_beside_a_null():
+    last = event({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": None, "x_groq": {"usage": CHAT_USAGE}})
+    assert (tapped(Format.OPENAI_CHAT, SSE, [chat(content="x") + last]).document or {})["usage"] == CHAT_USAGE
+
+
+def test_a_whole_body_with_the_usage_of_groq_beside_a_null():
+    body = json.dumps({"model": "m", "usage": None, "x_groq": {"usage": CHAT_USAGE}}).encode()
+    assert (tapped(Format.OPENAI_CHAT, PLAIN, [body]).document or {})["usage"] == CHAT_USAGE
+
+
+def test_searches_are_read_from_a_body_with_nan():
+    candidate = {"avgLogprobs": float("nan"), "groundingMetadata": {"webSearchQueries": ["x"]}}
+    body = json.dumps({"candidates": [candidate], "usageMetadata": {"promptTokenCount": 1}}).encode()
+    document = tapped(Format.GEMINI_GENERATE, PLAIN, [body]).document or {}
+    assert document["candidates"] == [{"groundingMetadata": {"webSearchQueries": ["x"]}}]
+
+
 def test_a_whole_body_of_ollama():
     body = OLLAMA.splitlines()[1]
     assert tapped(Format.OLLAMA_CHAT, PLAIN, [body]).document == DOCUMENTS["ollama"]

@@ -58,6 +58,15 @@ def test_the_files_are_private(tmp_path):
     assert folder.stat().st_mode & 0o77 == 0 and next(folder.iterdir()).stat().st_mode & 0o77 == 0
 
 
+def test_a_file_with_a_wide_mode_is_narrowed(tmp_path):
+    file = tmp_path / "kept" / "2026-11-21.jsonl"
+    file.parent.mkdir()
+    file.touch()
+    file.chmod(0o644)
+    written(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_folder_that_cannot_be_written_is_told_once(tmp_path):
     (tmp_path / "kept").touch()
     said = []

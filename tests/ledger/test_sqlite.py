@@ -13,6 +13,7 @@ from support.proxy_receipts import receipt
 from valetkey.errors import LedgerError
 from valetkey.ledger import GROUPS, Query
 from valetkey.ledger.sqlite import SqliteStore
+from valetkey.model import Attempt
 
 
 @pytest.fixture
@@ -182,6 +183,16 @@ def test_no_text_that_an_agent_chooses_stops_the_ledger(store, text):
 def test_a_text_is_bounded(store):
     store.add([receipt(model="x" * 5000)])
     assert len(next(store.receipts(Query())).model) == 1000
+
+
+def test_texts_within_an_attempt_are_bounded_too(store):
+    store.add([receipt(attempts=(Attempt("openai", "x" * 5000, None, "https://api.openai.com"),))])
+    assert len(next(store.receipts(Query())).attempts[0].model) == 1000
+
+
+def test_half_a_surrogate_pair_within_an_attempt_can_be_written_out_later(store):
+    store.add([receipt(attempts=(Attempt("openai", "\ud800", None, "https://api.openai.com"),))])
+    assert next(store.receipts(Query())).attempts[0].model.encode() == b"?"
 
 
 def test_a_deleted_file_is_noticed(store, tmp_path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from valetkey.model import Address, GatewayRules, Timeouts, Upstream
+from valetkey.model import Address, GatewayRules, Provider, ProviderFacts, Timeouts, Upstream
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,27 @@ def test_the_defaults_are_the_documented_ones():
 
 def test_the_default_time_limits_are_the_documented_ones():
     assert Timeouts() == Timeouts(connect=10, first_byte=120, between_events=300, hold=15, max_wait=120)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("127.example.com", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_only_addresses_of_this_machine_are_loopback(host, loopback):
+    facts = ProviderFacts("x", "X", (), "https://x.test", ())
+    assert Provider("x", facts, Upstream("http", host, 80)).named_on_loopback is loopback
+
+
+def test_the_default_dummies_are_the_documented_ones():
+    assert GatewayRules().dummy_keys == ("sk-dummy*", "sk-ant-dummy*", "dummy*")
+
+
+def test_the_default_ledger_is_the_documented_one():
+    assert GatewayRules().ledger == "sqlite:///.valetkey/ledger.db"

@@ -282,6 +282,12 @@ def test_prices_of_the_rules_know_cache_writes(price, five, hour, cost):
     assert measure(document, own_prices(price), "messages", None, WHEN).cost_usd == Decimal(cost)
 
 
+def test_a_price_of_the_rules_for_another_model_is_not_taken():
+    document = anthropic(input_tokens=0, output_tokens=MILLION)
+    other = own_prices(replace(FLAT, pattern="claude-opus-*"))
+    assert measure(document, other, "messages", None, WHEN).cost_usd == Decimal(15)
+
+
 def test_the_first_price_of_the_rules_that_matches_wins():
     dear = replace(FLAT, output=Decimal(9))
     document = anthropic(input_tokens=0, output_tokens=MILLION)

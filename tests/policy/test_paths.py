@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,8 @@ from valetkey.policy import paths
 RULES = rules(
     "version: 1\nproviders:\n"
     "  lab: {like: openai, upstream: 'http://127.0.0.1:8000/api/v2', keys: none}\n"
-    "  openai: {open: [files]}\n"
+    "  openai: {open: [files, batches]}\n"
+    "  google: {like: gemini, upstream: 'http://127.0.0.1:8002/g', keys: none}\n"
 )
 PROVIDERS = RULES.providers
 
@@ -23,7 +26,7 @@ def place(provider, path, method="POST", open_groups=()):
 
 
 def mapped(source, path, target, model=None, method="POST"):
-    found = paths.wire_path(PROVIDERS[target], place(source, path, method), model)
+    found = paths.wire_path(PROVIDERS[target], place(source, path, method, PROVIDERS[source].open), model)
     return found.path if found else None
 
 
@@ -31,7 +34,8 @@ def mapped(source, path, target, model=None, method="POST"):
     "path",
     ["", "v1", "/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%5cb", "/a\\b", "//a", "/a//b", "/a;b",
      "/a%00",
-     "/a%252e", "/é", "/a b", "/a%0d%0ab"],
+     "/a%252e", "/é", "/a b", "/a%0d%0ab", "/a%01", "/a%7F", "/a%c0%ae", "/a%zz", "/a%2", "/a%", "/a#b", "/a?b", "/a%23b",
+     "/a%3fb", "/a%3Bb"],
 )  # fmt: skip
 def test_odd_paths_are_refused(path):
     assert paths.check_path(path).status == 400
@@ -91,6 +95,15 @@ def test_everything_else_is_refused(provider, method, path, reason):
     assert paths.locate(CATALOG[provider], method, path).reason == reason
 
 
+@pytest.mark.parametrize("path", ["/v1/nowhere" + "x" * 9000, "/v1/files/" + "x" * 9000, "/v1/é" + "x" * 9000])
+def test_a_refusal_does_not_repeat_a_long_path(path):
+    assert len(paths.locate(CATALOG["openai"], "GET", path).message) < 500
+
+
+def test_a_preflight_is_refused():
+    assert paths.locate(CATALOG["openai"], "OPTIONS", "/v1/chat/completions").status == 405
+
+
 def test_a_closed_group_says_how_to_open_it():
     assert "providers.openai.open: [files]" in paths.locate(CATALOG["openai"], "GET", "/v1/files").message
 
@@ -114,6 +127,13 @@ TABLE = paths.HostTable(PROVIDERS)
     [
         ("api.openai.com", 443, "https", "openai"),
         ("API.OPENAI.COM", 443, "https", "openai"),
+        ("eu.api.openai.com", 443, "https", None),
+        ("user@api.openai.com", 443, "https", None),
+        ("api.openai.com\0", 443, "https", None),
+        ("api%2eopenai.com", 443, "https", None),
+        ("аpi.openai.com", 443, "https", None),  # the first letter is Cyrillic
+        ("2130706433", 8000, "http", None),
+        ("0x7f.1", 8000, "http", None),
         ("127.0.0.1", 8000, "http", "lab"),
         ("127.0.0.1", 11434, "http", "ollama"),
         ("api.openai.com", 8443, "https", None),
@@ -189,6 +209,16 @@ def test_a_prefix_chooses_the_provider(model, split):
         ("anthropic", "/v1/messages", "openrouter", "x", "/api/v1/messages"),
         ("anthropic", "/v1/messages", "openai", "x", None),
         ("openai", "/v1/embeddings", "deepseek", "x", None),
+        ("mistral", "/v1/fim/completions", "mistral", "x", "/v1/fim/completions"),
+        ("mistral", "/v1/fim/completions", "openai", "x", None),
+        ("mistral", "/v1/agents/completions", "openai", None, None),
+        ("openai", "/v1/batches", "lab", None, None),
+        ("openai", "/v1/batches", "groq", None, None),
+        ("gemini", "/v1beta/models/x:generateContent", "google", "x", "/g/models/x:generateContent"),
+        ("gemini", "/v1beta/models/x:streamGenerateContent", "google", "y", "/g/models/y:streamGenerateContent"),
+        ("gemini", "/v1beta/openai/chat/completions", "google", "x", "/g/openai/chat/completions"),
+        ("gemini", "/v1/models/x:generateContent", "google", "x", "/g/v1/models/x:generateContent"),
+        ("gemini", "/v1alpha/models/x:generateContent", "google", "x", "/g/v1alpha/models/x:generateContent"),
     ],
 )
 def test_where_an_endpoint_is_at_a_target(source, path, target, model, expected):
@@ -200,11 +230,33 @@ def test_where_an_endpoint_is_at_a_target(source, path, target, model, expected)
     [
         ("gemini-2.5-flash", "/v1beta/models/gemini-2.5-flash:generateContent"),
         ("gemini-2.5-pro", "/v1beta/models/gemini-2.5-pro:generateContent"),
-        ("a/b", "/v1beta/models/a%2Fb:generateContent"),
+        ("a b", "/v1beta/models/a%20b:generateContent"),
+        ("a/b", None),
+        ("a;b", None),
+        ("é", None),
     ],
 )
 def test_a_model_in_the_path_is_written_there(model, expected):
     assert mapped("gemini", "/v1beta/models/gemini-2.5-flash:generateContent", "gemini", model) == expected
+
+
+def test_a_model_never_becomes_a_dot_segment():
+    assert mapped("openai", "/v1/models/gpt-4o", "openai", "..", "GET") is None
+
+
+def test_a_listing_of_one_model_is_found_at_another_provider():
+    assert mapped("openai", "/v1/models/x", "groq", "meta/llama", "GET") == "/openai/v1/models/meta/llama"
+
+
+def test_a_prefix_takes_the_place_of_whole_segments():
+    facts = replace(CATALOG["gemini"], surfaces=(CATALOG["gemini"].surfaces[1], *CATALOG["gemini"].surfaces))
+    target = replace(PROVIDERS["google"], facts=facts)  # /v1 first, and /v1beta only begins with the same letters
+    found = paths.wire_path(target, place("gemini", "/v1beta/models/x:generateContent"), "x")
+    assert found.path == "/g/v1beta/models/x:generateContent"
+
+
+def test_an_unchanged_model_stays_as_it_was_written():
+    assert mapped("gemini", "/v1beta/models/a%3Ab:generateContent", "gemini", "a:b").count("a%3Ab") == 1
 
 
 def test_the_surface_that_was_called_stays_within_a_provider():

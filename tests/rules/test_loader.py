@@ -222,3 +222,94 @@ agents:
   - {name: alice, key: "sha256:%s", models: ["claude-*"], budget: 5 USD/day, rate: 60/minute}
 """
     assert len(load(text % ("0" * 64)).routes) == 3
+
+
+WHOLE = """
+version: 1
+gateway: {proxy: '127.0.0.1:1', ledger: 'sqlite:///x', ledger_failure: open, retention: 9d, dummy_keys: [a], egress: deny,
+          egress_allow: [a.test], deadline: 5s, timeouts: {connect: 5s}, headers: on, max_body: 5, log: text, archive: x}
+providers:
+  openai:
+    rotation: sticky
+    concurrency: 3
+    open: [files]
+    models: {allow: [a], deny: [b]}
+    prices: {x: {input: 1, output: 2}}
+    quota_groups: {a: [b]}
+    keys:
+      - env:A
+      - {ref: 'env:B', name: b, priority: 1, organization: o, project: p, headers: {x-a: b}, weight: 1, budget: 20 USD/month}
+  lab: {like: openai, upstream: 'http://127.0.0.1:8000', keys: none}
+routes:
+  - match: {host: a, path: b, format: openai_chat, model: m, agent: a, header: {x: y}}
+    to: openai/a
+    order: priority
+    set: {a: 1}
+    remove: [b]
+  - {match: {model: x}, deny: never}
+agents: [{name: a, models: [a], budget: 5 USD/day, rate: 60/minute}]
+"""
+
+
+def places(value, path=()):
+    """Every path in a document but the empty one."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for step, inner in steps for place in [(*path, step), *places(inner, (*path, step))]]
+
+
+def put(path, change):
+    """`WHOLE` with what stands at `path` changed by `change(parent, step)`."""
+    document = yaml.safe_load(WHOLE)
+    parent = document
+    for step in path[:-1]:
+        parent = parent[step]
+    change(parent, path[-1])
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def told(text):
+    """Everything that is said of a file."""
+    try:
+        return " ".join(load(text).notices)
+    except RulesError as error:
+        return str(error)
+
+
+PLACES = places(yaml.safe_load(WHOLE))
+
+
+def test_the_file_that_the_next_tests_change_is_fine():
+    assert load(WHOLE).routes
+
+
+@pytest.mark.parametrize("path", PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_key_in_the_place_of_any_value_is_not_shown(path):
+    """Both kinds: one with a mark that no variable has, and one that could be the name of a variable."""
+    forms = (LITERAL, [LITERAL], {LITERAL: "x"}, f"http://{LITERAL}.test", "env:gsk_REALrealREALrealREALreal0001")
+    found = "".join(told(put(path, lambda parent, step, form=form: parent.__setitem__(step, form))) for form in forms)
+    assert "realreal" not in found.lower()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PLACES if isinstance(path[-1], str)], ids=lambda path: ".".join(map(str, path))
+)
+def test_a_key_in_the_place_of_any_word_is_not_shown(path):
+    found = told(put(path, lambda parent, step: parent.__setitem__(LITERAL, parent.pop(step))))
+    assert LITERAL.lower() not in found.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{LITERAL}: 1\n{LITERAL}: 2", f"a: *{LITERAL}", f"a: !{LITERAL} x", f"a: !!{LITERAL} x", f"a: [{LITERAL}\nb"],
+    ids=["twice", "alias", "tag", "known tag", "syntax"],
+)
+def test_a_key_in_what_is_no_yaml_is_not_shown(text):
+    assert LITERAL not in " ".join(problems(text))
+
+
+def test_a_traceback_does_not_quote_the_file():
+    import traceback
+
+    with pytest.raises(RulesError) as raised:
+        load(f"a: *{LITERAL}")
+    assert LITERAL not in "".join(traceback.format_exception(raised.value))

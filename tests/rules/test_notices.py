@@ -44,9 +44,10 @@ def test_what_is_as_it_should_be_needs_no_notice(text):
     assert noted(text) == ()
 
 
-def test_keys_that_go_elsewhere_are_said():
-    assert noted("providers: {openai: {upstream: 'https://llm.example.com/v1'}}") == (
-        "rules.yaml:2: keys of openai are sent to https://llm.example.com",
+@pytest.mark.parametrize("host", ["llm.example.com", "xapi.openai.com", "api.openai.com.example.com", "127.example.com"])
+def test_keys_that_go_elsewhere_are_said(host):
+    assert noted(f"providers: {{openai: {{upstream: 'https://{host}/v1'}}}}") == (
+        f"rules.yaml:2: keys of openai are sent to https://{host}",
     )
 
 

@@ -6,16 +6,12 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from valetkey.model import GatewayRules
-from valetkey.rules.schema import GatewayEntry, KeyEntry, RouteEntry, RulesFile
+from valetkey.model import GatewayRules, Timeouts
+from valetkey.rules.schema import GatewayEntry, KeyEntry, PriceEntry, RouteEntry, RulesFile
 
 
 def test_the_gateways_words_are_the_models_fields():
     assert set(GatewayEntry.model_fields) == {field.name for field in dataclasses.fields(GatewayRules)}
-
-
-def test_the_gateways_defaults_are_the_models():
-    assert GatewayEntry().max_body == GatewayRules().max_body and GatewayEntry().proxy == GatewayRules().proxy
 
 
 def test_one_or_many_may_be_written():
@@ -29,7 +25,9 @@ def test_a_header_that_could_break_a_request_is_refused(headers):
         KeyEntry(ref="env:A", headers=headers)
 
 
-@pytest.mark.parametrize("reference", ["env:A", "file:/run/secrets/x", "file:x"])
+@pytest.mark.parametrize(
+    "reference", ["env:A", "env:openai_key", "file:/run/secrets/x", "file:x", "file:0123456789abcdef0123456789abcdef.txt"]
+)
 def test_references(reference):
     assert KeyEntry(ref=reference).ref == reference
 
@@ -72,3 +70,33 @@ def test_a_parameter_is_set_or_removed():
 def test_the_doors_differ():
     with pytest.raises(ValidationError, match="different ports"):
         GatewayEntry(proxy="127.0.0.1:1", api="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("kind", ["env", "file"])
+def test_a_key_behind_the_word_for_a_reference_is_a_literal_all_the_same(kind):
+    with pytest.raises(ValidationError, match="this is a literal key"):
+        KeyEntry(ref=f"{kind}:gsk_REALrealREALrealREALreal0001")
+
+
+@pytest.mark.parametrize("dollars", ["-1", "1000001", "1e999999", "1e-999999", "nan", "inf"])
+def test_a_price_that_no_sum_can_hold_is_refused(dollars):
+    with pytest.raises(ValidationError):
+        PriceEntry(input=dollars, output=1)
+
+
+@pytest.mark.parametrize("folder", ["", "a\0b", "a\nb"], ids=["empty", "NUL", "line break"])
+def test_an_archive_is_a_folder(folder):
+    with pytest.raises(ValidationError):
+        GatewayEntry(archive=folder)
+
+
+def test_receipts_are_not_deleted_at_once():
+    with pytest.raises(ValidationError, match="nothing would be kept"):
+        GatewayEntry(retention=0)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(GatewayRules), ids=lambda field: field.name)
+def test_every_default_is_the_models(field):
+    default = getattr(GatewayEntry(), field.name)
+    made = Timeouts(**default.model_dump()) if field.name == "timeouts" else default
+    assert made == getattr(GatewayRules(), field.name)

@@ -114,6 +114,8 @@ def test_upstreams(text, upstream):
         "https://x.test/%2e%2e",
         "https://x.test/a;b",
         "http://[::ffff:127.0.0.1]",
+        "http://127.evil.test",
+        "http://localhost.evil.test",
     ],
 )
 def test_what_is_no_upstream(text):
@@ -182,5 +184,55 @@ def test_what_is_no_rate(text):
 
 @pytest.mark.parametrize("text", ["ledger.db", "sqlite:", "", "://x"])
 def test_what_is_no_ledger(text):
+    with pytest.raises(ValueError, match="ledger"):
+        values.ledger(text)
+
+
+@pytest.mark.parametrize("value", [0, "0s", "0 days", "soon"])
+def test_what_is_no_retention(value):
+    with pytest.raises(ValueError, match=r"kept|duration"):
+        values.retention(value)
+
+
+def test_a_retention_is_a_duration():
+    assert values.retention("90 days") == 7_776_000
+
+
+KEYS = [
+    pytest.param("sk-proj-REALrealREALrealREALreal0001", id="marks before"),
+    pytest.param("gskREALrealREALrealREALreal0001_tail", id="marks after"),
+    pytest.param("sk-0123456789abcdef0123456789abcdef", id="hexadecimal"),
+    pytest.param("0123456789abcdef0123", id="shortest"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_has_the_look_of_a_key_is_masked_whole(key):
+    assert values.masked(f"openai/{key}: bad") == "openai/…: bad"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anthropic/claude-sonnet-4-5-20250929",
+        "openrouter/meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "gpt-4o-audio-preview-2024-12-17",
+        "OPENAI_API_KEY_10 and GATEWAY_ANTHROPIC_API_KEY_2",
+        "anthropic_count_tokens",
+        "12345678901234567890",
+        "a" * 50,
+    ],
+)
+def test_names_of_models_and_variables_are_not_masked(text):
+    assert values.masked(text) == text
+
+
+def test_masking_takes_no_longer_for_long_words():
+    """A file may be one million characters of one word."""
+    assert values.masked("a" * 1_000_000) == "a" * 1_000_000
+
+
+@pytest.mark.parametrize("text", ["sqlite:///a\0b", "sqlite:///a\nb"], ids=["NUL", "line break"])
+def test_a_ledger_that_no_file_can_be_is_refused(text):
     with pytest.raises(ValueError, match="ledger"):
         values.ledger(text)

@@ -46,7 +46,12 @@ def test_variables_in_dotenv_are_not_expanded(tmp_path):
 
 def test_variants_are_in_natural_order(tmp_path):
     names = {f"OPENAI_API_KEY{suffix}": REAL for suffix in ("_10", "_2", "", "_WORK")}
-    assert taken(tmp_path, **names).variants("OPENAI_API_KEY")[0] == "OPENAI_API_KEY"
+    assert taken(tmp_path, **names).variants("OPENAI_API_KEY") == (
+        "OPENAI_API_KEY",
+        "OPENAI_API_KEY_2",
+        "OPENAI_API_KEY_10",
+        "OPENAI_API_KEY_WORK",
+    )
 
 
 def test_other_names_are_no_variants(tmp_path):

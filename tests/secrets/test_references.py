@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -115,3 +116,20 @@ def test_home_is_known(tmp_path, monkeypatch):
 
 def test_the_place_for_mounted_secrets_is_not_left_through_dots(tmp_path):
     assert file_of("file:/run/secrets/../../etc/key", tmp_path) == Path("/etc/key")
+
+
+def test_a_file_that_breaks_while_it_is_read_costs_its_key_only(held, monkeypatch):
+    def fail(descriptor, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", fail)
+    with pytest.raises(SecretError, match="cannot be read: Input/output error"):
+        read_file(held)
+
+
+def test_no_descriptor_is_left_open_by_a_file_that_is_refused(held):
+    held.chmod(0o644)
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(SecretError):
+        read_file(held)
+    assert len(list(Path("/dev/fd").iterdir())) == before

@@ -36,6 +36,12 @@ def test_what_is_held_is_taken_out_of_a_text():
     assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).redact(f"your key {REAL} is bad") == "your key *** is bad"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_key_that_begins_with_another_no_rest_is_left(order):
+    entries = dict([("a/b", Secret(REAL)), ("a/c", Secret(f"{REAL}tail"))][::order])
+    assert Vault(entries, {}).redact(f"{REAL}tail and {REAL}") == "*** and ***"
+
+
 def test_a_vault_shows_nothing():
     assert REAL not in repr(Vault({"a/b": Secret(REAL)}, {"a/b": "a"}))
 

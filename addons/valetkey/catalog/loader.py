@@ -19,8 +19,10 @@ FOLDER = Path(__file__).with_name("providers")
 
 def load_catalog(folder: Path | None = None) -> Mapping[str, ProviderFacts]:
     """All providers by name (the file's), in alphabetical order. Raises CatalogError, which names file, place and value."""
-    files = sorted((folder or FOLDER).glob("*.yaml"))
-    catalog = {path.stem: _load(path) for path in files}
+    folder = folder or FOLDER
+    catalog = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
+    if not catalog:
+        raise CatalogError(f"{folder}: there is no provider file (*.yaml)")
     _check_unique("host", ((name, host) for name, facts in catalog.items() for host in facts.hosts))
     _check_unique("variable", ((name, env) for name, facts in catalog.items() for env in facts.env))
     _check_unique("default dialect", ((name, str(d)) for name, facts in catalog.items() for d in facts.default_for))
@@ -52,7 +54,7 @@ def _load(path: Path) -> ProviderFacts:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _facts(path.stem, ProviderFile.model_validate(raw))
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogError(f"{path}: {error}") from error
     except ValidationError as error:
         lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
@@ -63,8 +65,6 @@ def _facts(name: str, file: ProviderFile) -> ProviderFacts:
     surfaces: dict[str, Surface] = {}
     for surface in file.surfaces:
         surfaces[surface.name] = _surface(surface, surfaces)
-    sources = [s.source for s in file.surfaces] + [s.auth.source for s in file.surfaces]
-    sources += [file.usage.source, file.errors.source]
     return ProviderFacts(
         name=name,
         title=file.title,
@@ -80,25 +80,31 @@ def _facts(name: str, file: ProviderFile) -> ProviderFacts:
         include_usage=file.include_usage,
         keys=file.keys,
         min_key_length=file.min_key_length,
-        sources=tuple(dict.fromkeys(sources)),
+        sources=_sources(file),
         default_for=file.default_for,
     )
 
 
+def _sources(file: ProviderFile) -> tuple[str, ...]:
+    """Every link of the file, each once."""
+    links = [link for surface in file.surfaces for link in (surface.source, surface.auth.source)]
+    links += [file.usage.source, file.errors.source]
+    if file.include_usage_source is not None:
+        links.append(file.include_usage_source)
+    return tuple(dict.fromkeys(links))
+
+
 def _surface(surface: SurfaceFacts, before: Mapping[str, Surface]) -> Surface:
-    if surface.same_as is not None:
-        if surface.same_as not in before:
-            raise CatalogError(f"surface {surface.name}: same_as: {surface.same_as} is no surface above it")
-        endpoints = before[surface.same_as].endpoints
-    else:
+    if surface.same_as is None:
         endpoints = tuple(_endpoint(e) for e in surface.endpoints)
+    else:
+        endpoints = before[surface.same_as].endpoints
     return Surface(surface.name, surface.dialect, surface.base, _auth(surface.auth), endpoints)
 
 
 def _endpoint(facts: EndpointFacts) -> Endpoint:
-    name = facts.name or facts.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
     return Endpoint(
-        name, facts.methods, facts.path, facts.format, facts.model, facts.stream, facts.group, facts.flavor, facts.free
+        facts.own_name, facts.methods, facts.path, facts.format, facts.model, facts.stream, facts.group, facts.flavor, facts.free
     )  # fmt: skip
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from ..model import Dialect, Format, Outcome
 
 _TEMPLATE = re.compile(r"(/([A-Za-z0-9_.:-]|\{[a-z_]+\*?\})+)+")
+_NO_BRACES = str.maketrans("", "", "{}*")
 
 
 def _https(value: str) -> str:
@@ -35,6 +38,12 @@ def _base(value: str) -> str:
     if value and not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value):
         raise ValueError("a base is empty or a path without a trailing slash")
     return value
+
+
+def _unique(what: str, values: Iterable[str]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} {', '.join(twice)} is there twice")
 
 
 Source = Annotated[str, AfterValidator(_https)]
@@ -69,7 +78,12 @@ class EndpointFacts(Strict):
     stream: Literal["body", "path", "never"] = "never"
     group: str = "inference"
     flavor: str | None = None
-    free: bool = False
+    free: StrictBool = False
+
+    @property
+    def own_name(self) -> str:
+        """The name, which endpoints of several providers share; where none is given it is made of the path."""
+        return self.name or self.path.strip("/").replace("/", "_").translate(_NO_BRACES)
 
     @model_validator(mode="after")
     def _model_in_path(self) -> EndpointFacts:
@@ -79,7 +93,7 @@ class EndpointFacts(Strict):
 
 
 class SurfaceFacts(Strict):
-    """A dialect at a base path. `same_as` copies the endpoints of an earlier surface."""
+    """A dialect at a base path. `same_as` copies the endpoints of an earlier surface, so names are unique in each."""
 
     name: str
     dialect: Dialect
@@ -93,6 +107,8 @@ class SurfaceFacts(Strict):
     def _has_endpoints(self) -> SurfaceFacts:
         if bool(self.endpoints) == bool(self.same_as):
             raise ValueError("a surface has endpoints of its own, or same_as; one of the two")
+        _unique("endpoint", (e.own_name for e in self.endpoints))
+        _unique("method and path", (f"{method} {e.path}" for e in self.endpoints for method in e.methods))
         return self
 
 
@@ -100,7 +116,7 @@ class ErrorFacts(Strict):
     """One line of the error table."""
 
     outcome: Outcome
-    status: tuple[int, ...] = ()
+    status: tuple[Annotated[StrictInt, Field(ge=400, le=599)], ...] = ()
     json_: dict[str, str] = Field(default={}, alias="json")
     text: str | None = None
     header: Header | None = None
@@ -138,14 +154,22 @@ class ProviderFile(Strict):
     hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
     upstream: str
     env: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], ...] = ()
-    keys: bool = True
+    keys: StrictBool = True
     default_for: tuple[Dialect, ...] = ()
-    include_usage: bool = False
+    include_usage: StrictBool = False
     include_usage_source: Source | None = None
-    min_key_length: int = 16
+    min_key_length: Annotated[StrictInt, Field(ge=1)] = 16
     surfaces: tuple[SurfaceFacts, ...] = Field(min_length=1)
     usage: UsageTable
     errors: ErrorTable
+
+    @model_validator(mode="after")
+    def _surfaces_agree(self) -> ProviderFile:
+        _unique("surface", (surface.name for surface in self.surfaces))
+        for at, surface in enumerate(self.surfaces):
+            if surface.same_as is not None and surface.same_as not in [s.name for s in self.surfaces[:at]]:
+                raise ValueError(f"surface {surface.name}: same_as: {surface.same_as} is no surface above it")
+        return self
 
     @model_validator(mode="after")
     def _agrees(self) -> ProviderFile:

@@ -6,19 +6,21 @@ Exit status: 0 all is well, 1 the thing asked about is not, 2 wrong usage or con
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..catalog import load_catalog
-from ..errors import ConfigurationError, LedgerError, ValetkeyError
+from ..errors import ConfigurationError, ValetkeyError
 from ..model import ProviderFacts
 from ..rules import Snapshot, load_snapshot
 from ..secrets import Environment
@@ -36,6 +38,7 @@ app = typer.Typer(
 RulesOption = Annotated[
     str | None, typer.Option("--rules", metavar="PATH", help="The rules file (default: rules.yaml here, else beside addons/).")
 ]
+UnusedRulesOption = Annotated[str | None, typer.Option("--rules", metavar="PATH", help="Taken as everywhere; not needed here.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -62,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(arguments) if arguments is not None else None)
     except ConfigurationError as error:
         fail(str(error), 2)
-    except (LedgerError, ValetkeyError) as error:
+    except ValetkeyError as error:
         fail(str(error), 1)
-    except BrokenPipeError:
-        sys.exit(0)
 
 
 def fail(message: str, status: int) -> None:
@@ -75,8 +76,9 @@ def fail(message: str, status: int) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stdout."""
+    """A line on stdout, at once: who reads it may be a program that follows."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def dump(document: Any) -> None:
@@ -84,14 +86,40 @@ def dump(document: Any) -> None:
     say(json.dumps(document, separators=(",", ":"), default=str))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """A table on stdout; colours only on a terminal."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[str] = (),
+    *,
+    header: bool = True,
+    widths: Mapping[str, int] | None = None,
+) -> None:
+    """A table on stdout; colours only on a terminal. `widths` are the least ones, for tables that are printed in parts."""
+    made = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if column in numbers else "left"
+        made.add_column(column, justify=justify, overflow="fold", min_width=(widths or {}).get(column))
     for row in rows:
-        made.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(made)
+        made.add_row(*map(harmless, row))
+    # No markup: agents choose names of models, and a wrong tag would be an error.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(made)
+
+
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey. Agents choose names of models."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+@contextmanager
+def until_the_reader_leaves() -> Iterator[None]:
+    """Ctrl-C, and the end of a program that reads us (`| head`), are ends in order."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        # What is still buffered would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ago(text: str | None, now: Callable[[], float]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Set
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -15,12 +15,16 @@ from ..ledger import GROUPS, Query, Store, Total, open_store, purge_archive, to_
 from ..model import Receipt
 from ..policy.metering import format_usd
 from ..settings import resolve_ledger
-from .app import JsonOption, Loaded, RulesOption, ago, app, dump, load, say, table
+from .app import JsonOption, Loaded, RulesOption, ago, app, dump, load, say, table, until_the_reader_leaves
 
 Since = Annotated[str | None, typer.Option(help="Only calls since: 1h, 7d, 2026-11-21.")]
 Until = Annotated[str | None, typer.Option(help="Only calls before: 1h, 7d, 2026-11-21.")]
 Word = Annotated[str | None, typer.Option(help="Only calls with exactly this.")]
 FOLLOW_EVERY = 0.5
+"""Seconds."""
+_MOST = 1_000_000_000
+_COLUMNS = ("time", "agent", "provider/model", "key", "status", "outcome", "in", "out", "cost", "seconds")
+_WIDTHS = dict(zip(_COLUMNS, (14, 12, 28, 14, 6, 12, 7, 7, 11, 7), strict=True))
 
 
 def _store(loaded: Loaded, *, readonly: bool = True) -> Store:
@@ -42,7 +46,7 @@ def flows(
     refused: Annotated[
         bool | None, typer.Option("--refused/--not-refused", help="Only calls the gateway refused, or did not.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 for all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, max=_MOST, help="The newest so many; 0 for all.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new ones.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,26 +58,39 @@ def flows(
         since=ago(since, time.time), until=ago(until, time.time), agent=agent, project=project, provider=provider,
         model=model, key=key, outcome=outcome, refused=refused, limit=limit or None,
     )  # fmt: skip
-    with closing(_store(load(rules))) as store:
+    with closing(_store(load(rules))) as store, until_the_reader_leaves():
         last = store.last_row()
-        _show(store.receipts(query), as_json)
+        shown = _show(_read(store, query), as_json, follow=follow)
+        if not (shown or as_json or follow):
+            say("no calls")
         while follow:
             time.sleep(FOLLOW_EVERY)
-            now = store.last_row()
-            if now > last:
-                _show(store.receipts(replace(query, after=last, limit=None)), as_json)
-                last = now
+            last, shown = _show_newer(store, replace(query, after=last, limit=None), shown, as_json)
 
 
-def _show(receipts: Iterable[Receipt], as_json: bool) -> None:
-    if as_json:
+def _show_newer(store: Store, query: Query, shown: Set[str], as_json: bool) -> tuple[int, set[str]]:
+    """Show what was written since; give the newest row, and the receipts that may be read again because they came meanwhile."""
+    last = store.last_row()
+    return last, _show(_read(store, query, shown), as_json, follow=True, header=False)
+
+
+def _read(store: Store, query: Query, without: Set[str] = frozenset()) -> Generator[Receipt, None, None]:
+    return (receipt for receipt in store.receipts(query) if receipt.id not in without)
+
+
+def _show(receipts: Generator[Receipt, None, None], as_json: bool, *, follow: bool, header: bool = True) -> set[str]:
+    """Print receipts; their ids."""
+    ids, rows = set(), []
+    with closing(receipts):  # before the store is, also when the reader of a long list leaves
         for receipt in receipts:
-            dump(to_dict(receipt))
-        return
-    rows = [_row(receipt) for receipt in receipts]
-    if rows:
-        columns = ("time", "agent", "provider/model", "key", "status", "outcome", "in", "out", "cost", "seconds")
-        table(columns, rows, ("in", "out", "cost", "seconds"))
+            ids.add(receipt.id)
+            if as_json:
+                dump(to_dict(receipt))
+            else:
+                rows.append(_row(receipt))
+    if rows or (follow and header and not as_json):
+        table(_COLUMNS, rows, _COLUMNS[-4:], header=header, widths=_WIDTHS if follow else None)
+    return ids
 
 
 def _row(receipt: Receipt) -> list[str]:
@@ -150,7 +167,7 @@ def purge(
     before = ago(older_than, time.time)
     assert before is not None
     if not yes:
-        typer.confirm(f"Delete receipts older than {older_than}{f' of {agent}' if agent else ''}?", abort=True)
+        typer.confirm(f"Delete receipts older than {older_than}{f' of {agent}' if agent else ''}?", abort=True, err=True)
     with closing(_store(loaded, readonly=False)) as store:
         receipts = store.purge(Query(until=before, agent=agent))
     folder = loaded.snapshot.rules.gateway.archive

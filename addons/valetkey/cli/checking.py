@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from ..errors import RulesError
+from ..errors import ConfigurationError, Problem, RulesError
 from ..rules import Snapshot, json_schema
 from .app import JsonOption, RulesOption, app, dump, load, say, table
 
@@ -26,9 +27,10 @@ def check(
         return
     try:
         loaded = load(rules)
-    except RulesError as error:
+    except ConfigurationError as error:
         if as_json:
-            dump({"problems": [{"file": p.file, "line": p.line, "text": p.text, "fix": p.fix} for p in error.problems]})
+            problems = error.problems if isinstance(error, RulesError) else [Problem(rules or "", 0, str(error))]
+            dump({"problems": [asdict(problem) for problem in problems]})
             raise typer.Exit(2) from None
         raise
     snapshot, gateway = loaded.snapshot, loaded.snapshot.rules.gateway

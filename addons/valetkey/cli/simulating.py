@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from ..errors import StartError
 from ..simulator import Fault, Simulator, TlsFiles, parse_fault
-from .app import app, say
+from .app import UnusedRulesOption, app, say
 
 
 @app.command()
@@ -20,6 +21,7 @@ def simulate(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of a certificate, for TLS and HTTP/2.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="What goes wrong, e.g. status=429,times=2 (may be repeated).")] = None,
+    rules: UnusedRulesOption = None,
 ) -> None:
     """Simulate the providers: chat, Responses, embeddings, messages, generateContent, listings; whole and streamed.
 
@@ -42,6 +44,12 @@ def simulate(
 async def _serve(simulator: Simulator, faults: list[Fault]) -> None:
     for fault in faults:
         simulator.faults.append(fault)
-    async with simulator:
+    try:
+        await simulator.start()
+    except OSError as error:
+        raise StartError(f"the simulator cannot start on {simulator.url}: {error.strerror or error}") from error
+    try:
         say(f"the simulated providers listen on {simulator.url}")
         await asyncio.Event().wait()
+    finally:
+        await simulator.stop()

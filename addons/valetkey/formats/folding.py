@@ -91,9 +91,9 @@ class ChatFold(Fold):
                 self.error = groq
 
     def wants(self, name: str | None, data: bytes) -> bool:
-        # Chunks carry `"usage":null` until the last one when usage was asked for.
+        # Chunks carry `"usage":null` until the last one when usage was asked for. Groq's own may stand beside it.
         if b'"usage":null' in data or b'"usage": null' in data:
-            return (not self.document and b'"model"' in data) or b'"error"' in data
+            return (not self.document and b'"model"' in data) or b'"error"' in data or b'"x_groq"' in data
         return super().wants(name, data)
 
     def mark(self, name: str | None, data: bytes) -> None:
@@ -193,7 +193,6 @@ class GeminiFold(Fold):
         # Some chunks carry metadata that counts nothing (`trafficType` alone).
         if isinstance(usage, Mapping) and any(str(key).endswith("TokenCount") for key in usage):
             self.document["usageMetadata"] = dict(usage)
-            self.has_usage = True
         feedback = event.get("promptFeedback")
         if isinstance(feedback, Mapping) and feedback.get("blockReason"):
             self.complete = True
@@ -203,7 +202,7 @@ class GeminiFold(Fold):
             if first.get("finishReason"):
                 self.complete = True
             grounding = first.get("groundingMetadata")
-            if isinstance(grounding, Mapping):
+            if isinstance(grounding, Mapping) and grounding:  # chunks without any carry an empty object
                 self.document["candidates"] = [{"groundingMetadata": dict(grounding)}]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..model import Format
@@ -142,7 +142,7 @@ class UsageTap:
             return
         self.events = 1
         self.output_chars = text_length(body)
-        found = _members(body)
+        found = _members(body, _WHOLE)
         if found is None:
             self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
@@ -156,7 +156,7 @@ class UsageTap:
             self._fold.read(None, found)
             return dict(self._fold.document)
         groq = found.get("x_groq")
-        if "usage" not in found and isinstance(groq, Mapping) and "usage" in groq:
+        if not found.get("usage") and isinstance(groq, Mapping) and "usage" in groq:
             found["usage"] = groq["usage"]
         return found
 
@@ -211,22 +211,19 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
-def _members(body: bytes) -> dict[str, Any] | None:
-    """The members of a whole body that matter. None where it is no JSON object, even by the lenient parser (NaN)."""
+def _members(body: bytes, names: Collection[str]) -> dict[str, Any] | None:
+    """The members of a whole body that are called `names`. None where it is no JSON object, even by the lenient parser (NaN)."""
     try:
-        return pick(body, _WHOLE)
+        return pick(body, names)
     except JsonScanError:
         found = _decoded(body)
-        return {name: found[name] for name in _WHOLE if name in found} if isinstance(found, dict) else None
+        return {name: found[name] for name in names if name in found} if isinstance(found, dict) else None
 
 
 def _billed_beside(body: bytes) -> dict[str, Any]:
     """What stands outside `usage` and is billed, as the streams fold it: grounded searches of Gemini, tool calls of Responses."""
     names = [name for name in ("candidates", "output") if b"groundingMetadata" in body or b"_call" in body]
-    try:
-        found = pick(body, names) if names else {}
-    except JsonScanError:
-        return {}
+    found = (_members(body, names) if names else None) or {}
     kept: dict[str, Any] = {}
     for name, wanted in (("candidates", "groundingMetadata"), ("output", "type")):
         items = found.get(name)

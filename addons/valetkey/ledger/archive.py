@@ -119,6 +119,7 @@ def _append(folder: Path, day: str, line: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / f"{day}.jsonl", flags, 0o600)
     with open(descriptor, "ab", buffering=0) as file:
+        os.fchmod(descriptor, 0o600)  # one that was there may have let others in
         size = os.fstat(descriptor).st_size
         try:
             rest = memoryview(line)

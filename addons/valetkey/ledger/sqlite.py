@@ -182,12 +182,17 @@ def _prepare(path: Path) -> tuple[int, int]:
 
 def _row(receipt: Receipt) -> tuple[Any, ...]:
     document = to_dict(receipt)
-    return tuple(json.dumps(document[name]) if name in _JSON else _storable(document[name]) for name in FIELDS)
+    values = ((name, _storable(document[name])) for name in FIELDS)
+    return tuple(json.dumps(value) if name in _JSON else value for name, value in values)
 
 
 def _storable(value: Any) -> Any:
-    """Texts as SQLite can keep them: agents and providers may send half a surrogate pair, which is no UTF-8."""
-    return value[:_LONGEST].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    """Texts, also those within, as SQLite can keep them: agents and providers may send half a surrogate pair, no UTF-8."""
+    if isinstance(value, str):
+        return value[:_LONGEST].encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: _storable(inner) for name, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _receipt(row: sqlite3.Row) -> Receipt:

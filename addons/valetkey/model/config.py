@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -9,6 +10,9 @@ from typing import Literal
 
 from .call import Target
 from .facts import ProviderFacts
+
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
+"""The addresses, not names that begin like one (127.example.com)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class Provider:
     @property
     def named_on_loopback(self) -> bool:
         """Whether this upstream is on the machine itself (plain HTTP is allowed only there)."""
-        return self.upstream.host in ("localhost", "::1") or self.upstream.host.startswith("127.")
+        return self.upstream.host in ("localhost", "::1") or _LOOPBACK.fullmatch(self.upstream.host) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,26 @@ from urllib.parse import quote, unquote
 from ..model import Dialect, Endpoint, Provider, ProviderFacts, Refusal, Surface
 from .authority import parse_host
 
-_TRICKS = re.compile(r"%2e|%2f|%5c|%00|%25|%0[ad]|//|\\|;|[^\x21-\x7e]", re.IGNORECASE)
+_ENCODED = r"[01][0-9a-f]|2[3ef5]|3[bf]|5c|7f|[89a-f][0-9a-f]"
+"""In hexadecimal: controls, `# . / %`, `; ?`, the backslash and every byte that is not ASCII."""
+_TRICKS = re.compile(rf"%(?:{_ENCODED}|(?![0-9a-f]{{2}}))|//|[\\;?#]|[^\x21-\x7e]", re.IGNORECASE)
 _DOTS = re.compile(r"(^|/)\.\.?(/|$)")
 _PLACE = re.compile(r"\{([a-z_]+)(\*?)\}")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_SHOWN = 200
+"""Characters of a path that a message shows."""
 
 
 def check_path(path: str) -> Refusal | None:
-    """Refuse a path that gateway and provider might read differently."""
-    if not path.startswith("/") or _TRICKS.search(path) or _DOTS.search(path):
-        text = "the path holds dot segments, doubled or encoded slashes, `;`, `\\` or characters that do not belong there"
-        return Refusal(400, "odd_path", f"{text}: {path[:200]!r}")
-    return None
+    """Refuse a path, without its query, that gateway and provider might read differently."""
+    if _is_plain(path):
+        return None
+    text = "the path holds dot segments, doubled or encoded slashes, `;`, `\\` or characters that do not belong there"
+    return Refusal(400, "odd_path", f"{text}: {path[:_SHOWN]!r}")
+
+
+def _is_plain(path: str) -> bool:
+    return path.startswith("/") and not _TRICKS.search(path) and not _DOTS.search(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +72,16 @@ def locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection
         return Place(surface, endpoint, unquote(model) if model else None, path[len(surface.base) :])
     if wrong_method is not None:
         return Refusal(
-            405, "method_not_allowed", f"{method} {path} is not allowed; {facts.name} takes {', '.join(wrong_method.methods)}"
+            405,
+            "method_not_allowed",
+            f"{method} {path[:_SHOWN]} is not allowed; {facts.name} takes {', '.join(wrong_method.methods)}",
         )
-    text = f"{path} is not on {facts.name}'s list of endpoints that a key may be used for"
+    text = f"{path[:_SHOWN]} is not on {facts.name}'s list of endpoints that a key may be used for"
     return Refusal(403, "endpoint_not_allowed", text)
 
 
 def _closed(facts: ProviderFacts, endpoint: Endpoint, path: str) -> Refusal:
-    text = f"{path} is closed; providers.{facts.name}.open: [{endpoint.group}] in rules.yaml opens it"
+    text = f"{path[:_SHOWN]} is closed; providers.{facts.name}.open: [{endpoint.group}] in rules.yaml opens it"
     return Refusal(403, "endpoint_closed", text)
 
 
@@ -144,7 +154,8 @@ def locate_api(
     if good is not None:
         return good
     useful = next((each for each in found if isinstance(each, Refusal) and each.reason != "endpoint_not_allowed"), None)
-    text = f"{path} is no path of a known provider; use /v1/chat/completions, /v1/messages, /v1beta/models/…, or /PROVIDER/…"
+    known = "/v1/chat/completions, /v1/messages, /v1beta/models/…, or /PROVIDER/…"
+    text = f"{path[:_SHOWN]} is no path of a known provider; use {known}"
     return useful or Refusal(404, "unknown_path", text)
 
 
@@ -171,39 +182,40 @@ def split_model_prefix(model: str, provider: str, providers: Mapping[str, Provid
 
 
 def wire_path(target: Provider, place: Place, model: str | None) -> Mapped | None:
-    """Where `place` is at `target`, for `model`. None when the target has no such endpoint.
+    """Where `place` is at `target`, for `model`. None when the target has no such open endpoint, or the model fits no path.
 
     Within the same provider, and with the same model, the path under the base stays byte for byte.
     """
-    surface, endpoint = _counterpart(target.facts, place)
-    if surface is None or endpoint is None:
+    found = _counterpart(target, place)
+    if found is None:
         return None
+    surface, endpoint = found
     same_model = place.endpoint.model != "path" or model == place.path_model
     same_template = endpoint.path == place.endpoint.path
     rest = place.rest if same_model and same_template else _filled(endpoint.path, place, model)
-    return Mapped(surface, endpoint, _base(target, surface) + rest)
+    path = _base(target, surface) + rest
+    return Mapped(surface, endpoint, path) if _is_plain(path) else None
 
 
-def _counterpart(facts: ProviderFacts, place: Place) -> tuple[Surface | None, Endpoint | None]:
-    """The surface of the same dialect and, on it, the endpoint of the same name, else of the same format and kind."""
-    if place.surface in facts.surfaces:
-        return place.surface, place.endpoint
-    surfaces = [s for s in facts.surfaces if s.dialect is place.surface.dialect]
-    for fits in (_same_name, _same_kind):
-        for surface in surfaces:
-            endpoint = next((e for e in surface.endpoints if fits(e, place.endpoint)), None)
-            if endpoint is not None:
+def _counterpart(target: Provider, place: Place) -> tuple[Surface, Endpoint] | None:
+    """The same endpoint on the same surface or, at another provider, on the first one of its dialect that has it."""
+    surfaces = target.facts.surfaces
+    if place.surface in surfaces:
+        surfaces = (place.surface,)
+    for surface in surfaces:
+        for endpoint in surface.endpoints:
+            if surface.dialect is place.surface.dialect and _is_same(endpoint, place.endpoint) and _is_open(target, endpoint):
                 return surface, endpoint
-    return None, None
+    return None
 
 
-def _same_name(one: Endpoint, other: Endpoint) -> bool:
+def _is_same(one: Endpoint, other: Endpoint) -> bool:
+    """Format alone does not tell: text is completed around a gap in the format of a chat, but is no chat."""
     return one.name == other.name and one.format is other.format and one.group == other.group
 
 
-def _same_kind(one: Endpoint, other: Endpoint) -> bool:
-    metered = one.flavor is not None and other.flavor is not None
-    return metered and one.format is other.format and one.stream == other.stream
+def _is_open(target: Provider, endpoint: Endpoint) -> bool:
+    return endpoint.group == "inference" or endpoint.group in target.open
 
 
 def _filled(template: str, place: Place, model: str | None) -> str:
@@ -220,4 +232,5 @@ def _base(target: Provider, surface: Surface) -> str:
     if prefix is None:
         return surface.base
     primary = target.facts.surfaces[0].base
-    return prefix + (surface.base[len(primary) :] if surface.base.startswith(primary) else surface.base)
+    below = f"{surface.base}/".startswith(f"{primary}/")
+    return prefix + (surface.base[len(primary) :] if below else surface.base)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ..errors import Problem, RulesError
 from ..model import ProviderFacts, Rules
-from . import checks, explain, nodes
+from . import checks, explain, nodes, values
 from .build import Builder
 from .checks import Finding
 from .nodes import Document
@@ -37,7 +37,17 @@ def load_rules(path: Path | None, catalog: Mapping[str, ProviderFacts]) -> Rules
 
 
 def parse_rules(text: str, name: str, catalog: Mapping[str, ProviderFacts]) -> Rules:
-    """Parse text; `name` stands for the file in messages. Raises RulesError with all problems found."""
+    """Parse text; `name` stands for the file in messages. Raises RulesError with all problems found.
+
+    Whatever in a message has the look of a key is masked: it may stand anywhere in the file.
+    """
+    try:
+        return _parse(text, name, catalog)
+    except RulesError as error:
+        raise RulesError([replace(p, text=values.masked(p.text), fix=values.masked(p.fix)) for p in error.problems]) from None
+
+
+def _parse(text: str, name: str, catalog: Mapping[str, ProviderFacts]) -> Rules:
     document = Document(text, name)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):

@@ -117,7 +117,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise RulesError([_syntax(name, error)]) from error
+        raise RulesError([_syntax(name, error)]) from None  # its text quotes the file
     except RecursionError:
         raise RulesError([_too_deep(name, 0)]) from None
 

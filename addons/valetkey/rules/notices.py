@@ -39,10 +39,11 @@ def _of_provider(path: Path, provider: ProviderEntry) -> Iterator[Path]:
 
 
 def _elsewhere(providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]) -> Iterator[tuple[Path, str]]:
-    """Keys of a known provider that are sent to a place which is not the provider's."""
+    """Keys of a known provider that are sent to a place which is not the provider's; hosts below its own are (`eu.` of it)."""
     for name, provider in providers.items():
         own = {values.upstream(catalog[name].upstream).host, *catalog[name].hosts} if name in catalog else set()
-        if provider.keys_needed and own and provider.upstream.host not in own and not provider.named_on_loopback:
+        ours = any(f".{provider.upstream.host}".endswith(f".{host}") for host in own)
+        if provider.keys_needed and own and not ours and not provider.named_on_loopback:
             yield ("providers", name, "upstream"), f"keys of {name} are sent to {provider.upstream.origin}"
 
 

@@ -62,6 +62,7 @@ _WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items"
 _SOME_WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
 
 Duration = Annotated[float, BeforeValidator(values.duration), _notation("A duration", "10s", "500ms", "2m")]
+Retention = Annotated[float, BeforeValidator(values.retention), _notation("A duration", "90 days")]
 Size = Annotated[int, BeforeValidator(values.size), _notation("A size", "64 MB")]
 Listen = Annotated[Address, BeforeValidator(values.address), _notation("host:port on loopback", "127.0.0.1:8080")]
 Origin = Annotated[
@@ -76,12 +77,12 @@ Conditions = Annotated[tuple[Glob, ...], AfterValidator(_some), BeforeValidator(
 Destinations = Annotated[tuple[Annotated[str, AfterValidator(values.destination)], ...], BeforeValidator(_one_or_many), _WORDS]
 Name = Annotated[str, Field(pattern=_NAME)]
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Dollars = Annotated[Decimal, Field(ge=0)]
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12)]
 Switch = Annotated[bool, WithJsonSchema({"enum": [True, False, "on", "off"]})]
 
 
 def _reference(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(_REFERENCE, value):
+    if isinstance(value, str) and (not re.fullmatch(_REFERENCE, value) or values.looks_like_key(value.partition(":")[2])):
         raise ValueError(LITERAL_KEY)
     return value
 
@@ -121,7 +122,7 @@ class GatewayEntry(Strict):
     """Where receipts are kept; four slashes for an absolute path."""
     ledger_failure: Literal["open", "closed"] = "open"
     """When receipts cannot be written: open lets calls go on, closed refuses them."""
-    retention: Duration | None = None
+    retention: Retention | None = None
     """Receipts older than this are deleted; without it they are kept."""
     dummy_keys: Globs = DEFAULTS.dummy_keys
     """What agents may send as a key."""
@@ -143,7 +144,7 @@ class GatewayEntry(Strict):
     """The most that is held of a body."""
     log: Literal["text", "json"] = "text"
     """The form of the one line that is logged per call."""
-    archive: str | None = None
+    archive: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
     """A folder for requests and answers, credentials redacted; without it nothing is kept."""
     max_flows: Annotated[int, Field(gt=0)] = DEFAULTS.max_flows
     """Flows kept in mitmweb and the console."""

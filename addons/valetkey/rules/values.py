@@ -22,7 +22,20 @@ _LONGEST = 100 * 366 * 86400
 """Seconds; a longer time is a slip of the pen, and arithmetic on clocks would overflow."""
 _BYTES = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "mb": 1024**2, "mib": 1024**2, "gb": 1024**3, "gib": 1024**3}
 _PERIODS = ("second", "minute", "hour", "day", "week", "month")
+_TOKEN = re.compile(r"[A-Za-z0-9+=_-]{20,}")
+_RUN = re.compile(r"(?=[A-Za-z]{0,19}[0-9])(?=[0-9]{0,19}[A-Za-z])[A-Za-z0-9]{20}")
+"""Random letters and digits in one go; names of models and variables have marks in between."""
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,=:@-]+")
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text without slashes or dots has the look of a credential."""
+    return _TOKEN.fullmatch(text) is not None and _RUN.search(text) is not None
+
+
+def masked(text: str) -> str:
+    """`text` with everything in it that has the look of a credential replaced by `…`."""
+    return _TOKEN.sub(lambda found: "…" if looks_like_key(found[0]) else found[0], text)
 
 
 def duration(value: object) -> float:
@@ -44,6 +57,14 @@ def _seconds(value: object) -> float | None:
     if not whole or not all(unit in _SECONDS for _, unit in parts):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def retention(value: object) -> float:
+    """A duration after which things are deleted; zero would delete all of them, and is meant as "never" elsewhere."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError("nothing would be kept; write how long receipts are kept, or leave the word out to keep them")
+    return seconds
 
 
 def size(value: object) -> int:
@@ -116,7 +137,7 @@ def destination(value: str) -> str:
 
 def ledger(value: str) -> str:
     """A URI. Which schemes there are is the ledger's to say."""
-    if not re.match(r"[a-z][a-z0-9+.-]*://.", value):
+    if not re.match(r"[a-z][a-z0-9+.-]*://.", value) or not value.isprintable():
         raise ValueError("a ledger is a URI, such as sqlite:///.valetkey/ledger.db")
     return value
 

@@ -15,6 +15,8 @@ _PLACEHOLDERS = re.compile(
 
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+/[\w./-]*|[a-z]+://.*", re.DOTALL)
 """`OPENAI_API_KEY_FILE=/run/secrets/openai` is a frequent custom, and no key."""
+_ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*=[^=].*", re.DOTALL)
+"""A line of `.env`, pasted whole."""
 
 
 def problem(name: str, value: str, dummies: Sequence[str], min_length: int = 16) -> str | None:
@@ -29,6 +31,10 @@ def problem(name: str, value: str, dummies: Sequence[str], min_length: int = 16)
         return f"{name} holds characters that no header can carry"
     if value[0] in "'\"" and value[0] == value[-1]:
         return f"{name} stands in quotation marks; write the key alone"
+    if _ASSIGNMENT.fullmatch(value):
+        return f"{name} holds NAME=VALUE; write the key alone"
+    if "," in value:
+        return f"{name} holds a comma; write one key each, in variables that end in _1, _2 or as a list under keys"
     if _PATH.fullmatch(value):
         return f"{name} holds a path or an address, not a key; name a file as file:PATH under keys"
     if is_dummy(value, dummies) or _PLACEHOLDERS.match(value):

@@ -54,6 +54,8 @@ def read_file(path: Path) -> str:
     try:
         _check(path, os.fstat(descriptor))
         data = os.read(descriptor, LIMIT + 1)
+    except OSError as error:
+        raise SecretError(_why(path, error)) from None
     finally:
         os.close(descriptor)
     if len(data) > LIMIT:

@@ -37,8 +37,8 @@ class Vault:
             raise SecretError(f"there is no key {key_id} in the vault") from None
 
     def redact(self, text: str) -> str:
-        """`text` with every held value taken out."""
-        for secret in self.__entries.values():
+        """`text` with every held value taken out, the longest first: one key may begin with another."""
+        for secret in sorted(self.__entries.values(), key=len, reverse=True):
             text = text.replace(secret.reveal(), "***")
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
@@ -22,7 +23,7 @@ _RELATIVES = {
 }  # fmt: skip
 _GEMINI = re.compile(r"/v1(?:beta|alpha)?/(?:models|tunedModels)/([^/:]+):(\w+)$")
 _ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
+    "gzip": functools.partial(gzip.compress, mtime=0),  # the same answer is the same bytes in the next second
     "br": brotli.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }

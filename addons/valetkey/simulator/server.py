@@ -129,8 +129,10 @@ def run_in_thread(**options: Any) -> Iterator[Simulator]:
     thread.start()
     try:
         asyncio.run_coroutine_threadsafe(simulator.start(), loop).result(10)
-        yield simulator
-        asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
+        try:
+            yield simulator
+        finally:
+            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
