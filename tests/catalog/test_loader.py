@@ -8,7 +8,7 @@ from support.making import CATALOG
 from valetkey.catalog import like, load_catalog
 from valetkey.catalog.loader import FOLDER
 from valetkey.errors import CatalogError
-from valetkey.model import Dialect
+from valetkey.model import Dialect, LimitFacts, Outcome
 
 
 @pytest.fixture
@@ -139,3 +139,49 @@ def test_a_likeness_keeps_the_endpoints():
 def test_a_likeness_has_no_prices_and_is_not_asked_for_usage():
     made = like(CATALOG["openai"], "lab")
     assert made.usage.prices is None and not made.include_usage
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "openrouter", "groq", "mistral"])
+def test_who_sends_rate_limit_headers_has_them_here(name):
+    assert CATALOG[name].limits
+
+
+@pytest.mark.parametrize("name", ["gemini", "deepseek", "ollama"])
+def test_who_sends_none_has_none(name):
+    assert CATALOG[name].limits == ()
+
+
+def test_the_headers_of_a_limit_are_frozen_facts():
+    names = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens")
+    assert LimitFacts("tokens", *names, reset="x-ratelimit-reset-tokens", format="duration") in CATALOG["groq"].limits
+
+
+def test_the_source_of_limits_is_kept():
+    assert "https://console.groq.com/docs/rate-limits#rate-limit-headers" in CATALOG["groq"].sources
+
+
+def test_a_likeness_keeps_limits_and_errors():
+    made = like(CATALOG["groq"], "lab")
+    assert (made.limits, made.errors) == (CATALOG["groq"].limits, CATALOG["groq"].errors)
+
+
+def test_an_error_line_carries_its_rest():
+    assert [rule.rest for rule in CATALOG["openai"].errors if rule.text == "quota"] == [60]
+
+
+def test_an_error_line_carries_its_least_rest():
+    assert {rule.least for rule in CATALOG["gemini"].errors if rule.text == "PerDay"} == {3600}
+
+
+def test_an_error_line_may_lead_to_a_page():
+    assert [rule.outcome for rule in CATALOG["openai"].errors if rule.page and 401 in rule.statuses] == [Outcome.BAD_KEY]
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_line_is_reached_only_if_no_line_above_says_less(name):
+    """A line with a status alone swallows all that follow for that status."""
+    seen: set[int] = set()
+    for rule in CATALOG[name].errors:
+        assert not set(rule.statuses) or not set(rule.statuses) <= seen, rule
+        if not (rule.json or rule.text or rule.header or rule.without_header):
+            seen |= set(rule.statuses)

@@ -45,7 +45,20 @@ def broken(path, value):
         (("min_key_length",), 0),
         (("errors", "rules", 0, "status"), ["429"]),
         (("errors", "rules", 0, "status"), [200]),
+        (("errors", "rules", 0, "rest"), "60"),
+        (("errors", "rules", 0, "rest"), 0),
+        (("errors", "rules", 0, "rest"), 32 * 86_400),
+        (("errors", "rules", 0, "least"), -1),
+        (("errors", "rules", 0, "page"), "yes"),
         (("errors", "source"), None),
+        (("limits", "source"), None),
+        (("limits", "headers"), []),
+        (("limits", "headers", 0), {"dimension": "requests", "limit": "x-limit"}),
+        (("limits", "headers", 0, "format"), "telepathy"),
+        (("limits", "headers", 0, "format"), None),
+        (("limits", "headers", 0, "reset"), None),
+        (("limits", "headers", 0, "reset"), "X-RateLimit-Reset"),
+        (("limits", "headers", 0, "dimension"), "tokens"),
         (("usage", "like"), "openai"),
         (("surfaces", 0, "auth", "header"), "Authorization: Bearer"),
         (("surfaces", 0, "same_as"), "openai"),
@@ -78,3 +91,15 @@ def test_the_name_of_an_endpoint_is_made_of_its_path():
 def test_plain_http_is_for_loopback():
     document = yaml.safe_load((FOLDER / "ollama.yaml").read_text())
     assert ProviderFile.model_validate(document).upstream.startswith("http://127.0.0.1")
+
+
+@pytest.mark.parametrize("seconds", [60, 0.5])
+def test_a_rest_is_a_number_of_seconds(seconds):
+    file = ProviderFile.model_validate(broken(("errors", "rules", 0, "rest"), seconds))
+    assert file.errors.rules[0].rest == seconds
+
+
+def test_a_provider_need_not_tell_of_limits():
+    document = broken(("title",), "Groq")
+    del document["limits"]
+    assert ProviderFile.model_validate(document).limits is None

@@ -58,16 +58,6 @@ def test_the_schema_is_printed(run):
     assert "properties" in json.loads(run("check", "--schema").output)
 
 
-def test_keys_are_listed_by_id(run):
-    row = json.loads(run("keys", "--json", OPENAI_API_KEY_2=KEY).output)
-    assert row == {"id": "openai/2", "reference": "env:OPENAI_API_KEY_2", "usable": True, "problem": None}
-
-
-def test_a_key_that_cannot_be_used_says_why(run):
-    rules = "version: 1\nproviders: {openai: {keys: [file:nowhere]}}\n"
-    assert "cannot be read" in run("keys", rules=rules).output
-
-
-@pytest.mark.parametrize("arguments", [("check",), ("check", "--json"), ("keys",), ("keys", "--json")])
+@pytest.mark.parametrize("arguments", [("check",), ("check", "--json")])
 def test_no_value_is_shown(run, arguments):
     assert KEY not in run(*arguments, OPENAI_API_KEY=KEY).output

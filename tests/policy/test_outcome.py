@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from support.making import CATALOG
 from valetkey.model import ErrorRule, Outcome
 from valetkey.policy import outcome as outcome_module
-from valetkey.policy.outcome import classify
+from valetkey.policy.outcome import Verdict, classify, judge
+
+RECORDINGS = Path(os.environ.get("VALETKEY_RECORDINGS") or Path(__file__).resolve().parents[2].parent / "shared" / "recordings")
 
 
 class Unreadable(bytes):
@@ -44,7 +48,9 @@ def gemini_quota(quota, value):
     return {"error": {"code": 429, "message": "Quota exceeded.", "status": "RESOURCE_EXHAUSTED", "details": details}}
 
 
-def openrouter(status, limit_source):
+def openrouter(status, limit_source, message="x"):
+    if message != "x":
+        return {"error": {"code": status, "message": message, "metadata": {"raw": message}}}
     return {"error": {"code": status, "message": "x", "metadata": {"limit_source": limit_source}}}
 
 
@@ -71,6 +77,23 @@ CASES = [
     ("openai", 400, openai("context_length_exceeded", "This model's maximum context length is 128000 tokens"), "too_long"),
     ("openai", 400, openai("invalid_encrypted_content"), "client"),
     ("openai", 404, openai("model_not_found"), "client"),
+    ("openai", 403, openai("model_not_found", "Project `p` does not have access to model `gpt-4o`"), "client"),
+    ("openai", 401, openai("account_deactivated", "The OpenAI account has been deactivated."), "bad_key"),
+    ("openai", 402, openai("insufficient_balance"), "quota"),
+    ("openai", 403, openai(None, "Your access was terminated due to violation of our policies."), "bad_key"),
+    ("openai", 400, openai("string_above_max_length", "Invalid 'messages': string too long, maximum context length"), "client"),
+    ("openai", 400, openai(None, "Your input exceeds the context window of this model."), "too_long"),
+    ("openai", 400, openai("moderation_blocked", "Your request was rejected by the safety system."), "policy"),
+    ("openai", 400, openai(None, "Your request was rejected as a result of our safety system."), "policy"),
+    ("openai", 400, openai("invalid_prompt", "Invalid prompt: flagged as violating our usage policy."), "policy"),
+    ("openai", 400, openai("billing_hard_limit_reached", "Billing hard limit has been reached"), "quota"),
+    ("openai", 429, openai("billing_hard_limit_reached"), "quota"),
+    ("openai", 429, openai("billing_not_active", "Your account is not active"), "quota"),
+    ("openai", 429, openai(None, "The engine is currently overloaded, please try again later"), "overloaded"),
+    ("openai", 429, openai(None, "Out of quota."), "quota"),
+    ("openai", 413, {}, "too_long"),
+    ("openai", 422, openai(None), "client"),
+    ("openai", 529, {}, "overloaded"),
     ("openai", 500, openai(None), "server"),
     ("openai", 502, {}, "server"),
     ("openai", 503, openai("server_is_overloaded", kind="service_unavailable_error"), "overloaded"),
@@ -85,6 +108,23 @@ CASES = [
     ("anthropic", 400, anthropic("invalid_request_error", "You have reached your specified API usage limits."), "quota"),
     ("anthropic", 400, anthropic("invalid_request_error", "messages: Field required"), "client"),
     ("anthropic", 413, anthropic("request_too_large"), "too_long"),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2"),
+        "too_long",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "You have reached your specified workspace API usage limits."),
+        "quota",
+    ),
+    ("anthropic", 400, anthropic("invalid_request_error", "This organization has been disabled."), "bad_key"),
+    ("anthropic", 400, anthropic("invalid_request_error", "Output blocked by content filtering policy"), "policy"),
+    ("anthropic", 403, anthropic("forbidden", "Request not allowed"), "policy"),
+    ("anthropic", 429, anthropic("rate_limit_error", "Spend limit reached."), "quota"),
+    ("anthropic", 429, anthropic("rate_limit_error", "Quota reached."), "quota"),
     ("anthropic", 429, anthropic("rate_limit_error", "This request would exceed your rate limit"), "throttled"),
     ("anthropic", 429, anthropic("rate_limit_error", error_code="enforced_spend_limit_reached"), "quota"),
     ("anthropic", 500, anthropic("api_error"), "server"),
@@ -105,7 +145,17 @@ CASES = [
     ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "GenerateRequestsPerMinutePerProjectPerModel"), "throttled"),
     ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "GenerateRequestsPerDayPerProjectPerModel"), "quota"),
     ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Quota exceeded, limit: 0"), "quota"),
-    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Quota exceeded, limit: 20"), "throttled"),
+    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Quota exceeded, limit: 20"), "quota"),
+    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Quota exceeded for 'GenerateContent requests per minute'"), "throttled"),
+    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Quota exceeded for 'GenerateContent requests per day'"), "quota"),
+    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."), "quota"),
+    ("gemini", 429, gemini("RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later."), "throttled"),
+    ("gemini", 429, {"error": {"code": 429, "message": "Too many requests"}}, "throttled"),
+    ("gemini", 400, gemini("INVALID_ARGUMENT", "API key expired. Please renew the API key."), "bad_key"),
+    ("gemini", 400, gemini("INVALID_ARGUMENT", "Blocked by safety settings."), "policy"),
+    ("gemini", 401, gemini("UNAUTHENTICATED"), "bad_key"),
+    ("gemini", 403, gemini("PERMISSION_DENIED", "Your API key was reported as leaked."), "bad_key"),
+    ("gemini", 404, gemini("NOT_FOUND", "models/x is not found"), "client"),
     ("gemini", 429, gemini_quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "10"), "throttled"),
     ("gemini", 429, gemini_quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "0"), "quota"),
     ("gemini", 429, gemini_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "250"), "quota"),
@@ -125,11 +175,24 @@ CASES = [
     ("openrouter", 408, {"error": {"code": 408}}, "timeout"),
     ("openrouter", 429, {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day"}}, "quota"),
     ("openrouter", 429, {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-min"}}, "throttled"),
+    ("openrouter", 429, openrouter(429, None, "x:free is temporarily rate-limited upstream."), "overloaded"),
+    ("openrouter", 429, openrouter(429, None, "Provider returned error: quota"), "quota"),
+    ("openrouter", 429, openrouter(429, "openrouter_key_limit"), "quota"),
+    ("openrouter", 403, openrouter(403, None, "Key limit exceeded (daily limit)"), "quota"),
+    ("openrouter", 404, {"error": {"code": 404, "message": "No endpoints found"}}, "client"),
+    ("openrouter", 500, {"error": {"code": 500}}, "server"),
     ("openrouter", 502, {"error": {"code": 502}}, "overloaded"),
     ("openrouter", 503, {"error": {"code": 503}}, "overloaded"),
     ("groq", 401, openai("invalid_api_key"), "bad_key"),
     ("groq", 413, openai("rate_limit_exceeded", "Request too large for model"), "too_long"),
     ("groq", 429, openai("rate_limit_exceeded", "Rate limit reached for model", "tokens"), "throttled"),
+    ("groq", 429, openai("rate_limit_exceeded", "Request too large for model"), "too_long"),
+    ("groq", 403, openai("model_permission_blocked_project", "The model is blocked at the project level."), "client"),
+    ("groq", 403, openai(None, "Forbidden"), "bad_key"),
+    ("groq", 400, openai("organization_restricted", "Organization has been restricted."), "bad_key"),
+    ("groq", 400, openai(None, "Your organization reached its spend limit"), "quota"),
+    ("groq", 404, openai("model_not_found"), "client"),
+    ("groq", 500, {}, "server"),
     ("groq", 498, openai("capacity_exceeded"), "overloaded"),
     ("groq", 422, {}, "client"),
     ("groq", 400, openai("tool_use_failed"), "client"),
@@ -141,6 +204,10 @@ CASES = [
     ("mistral", 429, {"object": "error", "message": "Rate limit exceeded", "type": "rate_limited", "code": "1300"}, "throttled"),
     ("mistral", 429, {"message": "Requests rate limit exceeded"}, "throttled"),
     ("mistral", 429, {"message": "Service tier capacity exceeded for this model.", "code": "3505"}, "overloaded"),
+    ("mistral", 429, {"message": "x", "type": "invalid_request_error", "code": "3505"}, "overloaded"),
+    ("mistral", 429, {"message": "x", "type": "invalid_request_error", "code": 3505}, "overloaded"),
+    ("mistral", 429, {"message": "Monthly quota"}, "quota"),
+    ("mistral", 500, {"message": "Internal"}, "server"),
     ("mistral", 401, {"detail": "Unauthorized"}, "bad_key"),
     ("mistral", 503, {"message": "Service tier capacity exceeded for this model.", "code": "3505"}, "overloaded"),
     ("mistral", 400, {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum"}, "too_long"),
@@ -149,11 +216,16 @@ CASES = [
     ("deepseek", 402, openai("invalid_request_error", "Insufficient Balance", "unknown_error"), "quota"),
     ("deepseek", 400, openai("invalid_request_error", "This model's maximum context length is 131072 tokens."), "too_long"),
     ("deepseek", 400, openai("invalid_request_error", "Invalid format"), "client"),
+    ("deepseek", 400, openai("invalid_request_error", "Content Exists Risk"), "policy"),
     ("deepseek", 422, {}, "client"),
     ("deepseek", 429, {}, "throttled"),
     ("deepseek", 500, {}, "server"),
     ("deepseek", 503, {}, "overloaded"),
     ("ollama", 404, {"error": "model not found"}, "client"),
+    ("ollama", 401, {"error": "unauthorized"}, "bad_key"),
+    ("ollama", 400, {"error": "the input length exceeds the context length"}, "too_long"),
+    ("ollama", 429, {"error": "you have reached your weekly usage limit"}, "quota"),
+    ("ollama", 429, {"error": "too many requests"}, "throttled"),
     ("ollama", 500, {"error": "x"}, "server"),
     ("ollama", 503, {"error": "server busy, please try again. maximum pending requests exceeded"}, "overloaded"),
 ]
@@ -231,3 +303,120 @@ def test_headers_can_decide():
     rule = ErrorRule(Outcome.QUOTA, (429,), without_header="retry-after")
     facts = replace(CATALOG["openai"], errors=(rule, *CATALOG["openai"].errors))
     assert [classify(facts, 429, headers, b"{}") for headers in ({}, {"retry-after": "7"})] == ["quota", "throttled"]
+
+
+def judged(provider, status, body):
+    return judge(CATALOG[provider], status, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_quota_of_nobody_knows_what_rests_a_minute(name):
+    assert judged(name, 429, b'{"error": {"message": "The quota is used up."}}') == Verdict(Outcome.QUOTA, rest=60)
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body"),
+    [
+        ("openai", 429, openai("insufficient_quota", "You exceeded your current quota")),
+        ("openai", 401, openai("invalid_api_key", "You can find your key at https://platform.openai.com/account/api-keys.")),
+        ("gemini", 429, gemini_quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "0")),
+    ],
+)
+def test_most_lines_add_nothing_to_the_outcome(provider, status, body):
+    verdict = judged(provider, status, body)
+    assert verdict == Verdict(verdict.outcome)
+
+
+def test_the_quota_of_a_day_outlasts_the_delay_that_is_stated():
+    assert judged("gemini", 429, gemini_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "250")).least == 3600
+
+
+def test_the_day_decides_when_minute_and_day_are_used_up():
+    body = gemini("RESOURCE_EXHAUSTED", "GenerateRequestsPerMinutePerProject, GenerateRequestsPerDayPerProject")
+    assert judged("gemini", 429, body).outcome is Outcome.QUOTA
+
+
+@pytest.mark.parametrize("spaces", [(",", ":"), (", ", ": ")])
+def test_a_quota_of_nothing_is_found_however_it_is_written(spaces):
+    body = json.dumps(gemini_quota("GenerateRequestsPerMinutePerProjectPerModel", "0"), separators=spaces).encode()
+    assert judged("gemini", 429, body).outcome is Outcome.QUOTA
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "outcome", "url"),
+    [
+        (
+            "gemini",
+            403,
+            gemini(
+                "PERMISSION_DENIED", "Enable it by visiting https://console.developers.google.com/apis/x?project=1 then retry."
+            ),
+            "bad_key",
+            "https://console.developers.google.com/apis/x?project=1",
+        ),
+        (
+            "openai",
+            404,
+            openai("model_not_found", "Your organization must be verified. Go to https://platform.openai.com/settings."),
+            "client",
+            "https://platform.openai.com/settings",
+        ),
+        (
+            "openai",
+            401,
+            openai("account_deactivated", "Contact us at https://help.openai.com, if this is in error."),
+            "bad_key",
+            "https://help.openai.com",
+        ),
+        ("anthropic", 400, anthropic("invalid_request_error", "This organization has been disabled."), "bad_key", None),
+        (
+            "openrouter",
+            402,
+            {"error": {"code": 402, "message": "Insufficient credits. Add more using https://openrouter.ai/settings/credits"}},
+            "quota",
+            "https://openrouter.ai/settings/credits",
+        ),
+        (
+            "ollama",
+            401,
+            b'{"signin_url":"https:\\/\\/ollama.com\\/connect?a=1\\u0026b=2"}',
+            "bad_key",
+            "https://ollama.com/connect?a=1&b=2",
+        ),
+        ("gemini", 403, b"go to http://insecure.test or https://evil.test/\x1b[2J", "bad_key", "https://evil.test/"),
+    ],
+)
+def test_a_page_where_a_person_must_act_is_found(provider, status, body, outcome, url):
+    assert judged(provider, status, body) == Verdict(Outcome(outcome), url=url)
+
+
+def test_a_star_is_any_element():
+    rule = ErrorRule(Outcome.QUOTA, json={"a.*.b": "2"})
+    assert classify(replace(CATALOG["openai"], errors=(rule,)), 400, {}, b'{"a": [{"b": 1}, null, {"b": 2}]}') is Outcome.QUOTA
+
+
+def test_an_answer_that_is_ok_adds_nothing():
+    assert judged("openai", 200, b'{"error": {"code": "insufficient_quota"}}') == Verdict(Outcome.OK)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+@given(status=st.integers(400, 599), body=st.binary(max_size=200))
+def test_garbage_is_judged_as_it_is_classified(name, status, body):
+    assert judge(CATALOG[name], status, {}, body).outcome is classify(CATALOG[name], status, {}, body)
+
+
+def recorded():
+    """The recordings of errors; one of a provider that is no part of the catalogue is read as OpenAI's."""
+    for path in sorted(RECORDINGS.glob("*.json")):
+        exchange = json.loads(path.read_text())
+        if exchange["status"] >= 400:
+            yield pytest.param(exchange, id=path.stem)
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"no recordings in {RECORDINGS} (set VALETKEY_RECORDINGS to their folder)")
+@pytest.mark.parametrize("exchange", recorded())
+def test_recorded_errors_are_the_callers_own(exchange):
+    """All of them are mistakes in the request: none may cost a key its turn."""
+    facts = next((facts for facts in CATALOG.values() if exchange["host"] in facts.hosts), CATALOG["openai"])
+    headers = {name.lower(): value for name, value in exchange["headers"].items()}
+    assert classify(facts, exchange["status"], headers, exchange["response"].encode()) is Outcome.CLIENT

@@ -30,7 +30,7 @@ def refusal_of(result: Route | Refusal) -> Refusal:
 
 
 def test_without_a_rule_a_call_goes_where_it_was_sent() -> None:
-    assert route(call(), rules()) == Route("default", (Target("openai", "gpt-4o"),))
+    assert route(call(), rules()) == Route("default", (Target("openai", "gpt-4o"),), weights=(1.0,))
 
 
 def test_the_first_rule_that_matches_wins() -> None:
@@ -109,7 +109,47 @@ def test_a_rule_without_targets_edits_the_call_and_leaves_it_where_it_was() -> N
 
     found = route(call(), rules(routes=(edits,)))
 
-    assert found == Route("edit", (Target("openai", "gpt-4o"),), (("temperature", 0),), ("user",))
+    assert found == Route(
+        "edit", (Target("openai", "gpt-4o"),), weights=(1.0,), set_body=(("temperature", 0),), remove_body=("user",)
+    )
+
+
+# Order, weights and fallbacks.
+
+
+def test_the_order_and_the_weights_of_a_rule_are_kept() -> None:
+    targets = (Target("openai", "gpt-4o"), Target("lab", "llama"))
+    ruled = RouteRule("spread", Match(), to=targets, order="weighted", weights=(3.0, 1.0))
+
+    found = route(call(), rules(routes=(ruled,)))
+
+    assert isinstance(found, Route) and (found.order, found.weights) == ("weighted", (3.0, 1.0))
+
+
+def test_a_target_that_the_lists_forbid_takes_its_weight_along() -> None:
+    targets = (Target("openai", "gpt-4o"), Target("lab", "llama"))
+    ruled = RouteRule("spread", Match(), to=targets, order="weighted", weights=(3.0, 1.0))
+
+    found = route(call(), rules(providers=openai(deny=("gpt-4o",)), routes=(ruled,)))
+
+    assert isinstance(found, Route) and (found.targets, found.weights) == ((Target("lab", "llama"),), (1.0,))
+
+
+def test_a_fallback_without_a_model_keeps_the_one_that_was_asked_for() -> None:
+    ruled = RouteRule("spare", Match(), too_long=(Target("lab"),), exhausted=(Target("lab", "llama"),))
+
+    found = route(call(), rules(routes=(ruled,)))
+
+    assert isinstance(found, Route)
+    assert (found.too_long, found.exhausted) == ((Target("lab", "gpt-4o"),), (Target("lab", "llama"),))
+
+
+def test_a_fallback_that_the_lists_forbid_is_left_out() -> None:
+    ruled = RouteRule("spare", Match(), exhausted=(Target("lab", "llama"), Target("openai", "o3")))
+
+    found = route(call(), rules(providers=openai(deny=("o3",)), routes=(ruled,)))
+
+    assert isinstance(found, Route) and found.exhausted == (Target("lab", "llama"),)
 
 
 # Agents.

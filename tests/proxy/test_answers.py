@@ -10,10 +10,11 @@ from valetkey.assembly import assemble_on
 def answered(content_type="application/json", status=200, body=b"{}", stream=False, gateway="", **headers):
     """A flow whose answer's headers have just come."""
     runtime = making.runtime(f"version: 1\ngateway: {{{gateway}}}\n")
-    _, intake, answers, _ = assemble_on(runtime)
+    _, intake, answers, *_ = assemble_on(runtime)
     flow = making.flow(body=b'{"model":"gpt-4o","stream":true}' if stream else b'{"model":"gpt-4o"}')
     intake.requestheaders(flow)
     intake.request(flow)
+    making.attempt(runtime, flow)
     flow.response = http.Response.make(status, body, {"content-type": content_type})
     flow.response.headers.update(headers)
     answers.responseheaders(flow)

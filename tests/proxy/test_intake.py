@@ -25,7 +25,7 @@ def plan(rules="version: 1\n", flow=None, **options):
     runtime = making.runtime(rules, **options)
     done = admitted(runtime, flow or making.flow())
     assert done.response is None, done.response.text
-    return runtime.passages.of(done).plan
+    return making.attempt(runtime, done).plan
 
 
 def test_a_good_call_is_planned():

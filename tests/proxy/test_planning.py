@@ -52,6 +52,7 @@ def test_targets_without_a_key_are_passed_over():
     intake = assemble_on(runtime)[1]
     intake.requestheaders(flow)
     intake.request(flow)
+    making.attempt(runtime, flow)
     assert runtime.passages.of(flow).plan.provider.name == "openai"
 
 
@@ -61,4 +62,5 @@ def test_a_target_that_does_not_speak_the_format_is_refused():
     intake = assemble_on(runtime)[1]
     intake.requestheaders(flow)
     intake.request(flow)
+    making.attempt(runtime, flow)
     assert flow.response.status_code == 400 and "anthropic" in flow.response.text

@@ -20,11 +20,11 @@ def test_the_status_is_the_refusals():
 
 
 def test_the_reason_is_a_header():
-    assert refusals.response(REFUSAL, Dialect.OPENAI).headers["x-valetkey-refused"] == "throttled"
+    assert refusals.response(REFUSAL, Dialect.OPENAI).headers["x-valetkey-refusal"] == "throttled"
 
 
 def test_waiting_is_said_in_whole_seconds():
-    assert refusals.response(REFUSAL, Dialect.OPENAI).headers["retry-after"] == "2"
+    assert refusals.response(REFUSAL, Dialect.OPENAI).headers["retry-after"] == "3"
 
 
 def test_an_sdk_does_not_repeat_what_cannot_help():

@@ -18,9 +18,16 @@ def test_new_rules_come_into_force_as_a_whole():
     assert (runtime.snapshot, runtime.hosts.find("127.0.0.1", 8000, "http")) == (new, "lab")
 
 
-def test_turns_rise_per_pool():
-    runtime = making.runtime()
-    assert [runtime.turn("a"), runtime.turn("a"), runtime.turn("b")] == [0, 1, 0]
+def test_time_goes_on_when_the_wall_clock_is_set_back():
+    runtime, wall = making.runtime(), iter([1000.0, 1010.0, 400.0, 405.0])
+    runtime.clock = lambda: next(wall)
+    assert [runtime.now() for _ in range(4)] == [1000.0, 1010.0, 1010.0, 1015.0]
+
+
+def test_time_follows_a_wall_clock_that_is_set_forward():
+    runtime, wall = making.runtime(), iter([1000.0, 9000.0])
+    runtime.clock = lambda: next(wall)
+    assert [runtime.now() for _ in range(2)] == [1000.0, 9000.0]
 
 
 @pytest.mark.parametrize(

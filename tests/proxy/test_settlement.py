@@ -27,10 +27,11 @@ class Ledger:
 def settled(status=200, body=None, prepare=None, times=1, **options):
     runtime = making.runtime(**options)
     runtime.writer = Ledger()
-    _, intake, answers, _ = assemble_on(runtime)
+    _, intake, answers, *_ = assemble_on(runtime)
     flow = making.flow(user_agent="OpenAI/Python 1.0")
     intake.requestheaders(flow)
     intake.request(flow)
+    making.attempt(runtime, flow)
     if flow.response is None and status:
         content = json.dumps(ANSWER if body is None else body).encode()
         flow.response = http.Response.make(status, content, {"content-type": "application/json", "x-request-id": "req_1"})

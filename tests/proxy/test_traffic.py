@@ -23,19 +23,6 @@ def test_a_flow_that_is_no_call_has_no_passage():
     assert traffic(making.runtime()).passage(making.flow()) is None
 
 
-def test_an_attempt_is_noted_before_anything_is_dialled():
-    runtime = making.runtime()
-    _, passage = planned(runtime)
-    traffic(runtime).attempt_begins(passage)
-    assert [(a.provider, a.key, a.upstream) for a in passage.attempts] == [("openai", "openai/main", "https://api.openai.com")]
-
-
-def test_a_failed_upstream_is_named():
-    runtime = making.runtime()
-    _, passage = planned(runtime)
-    assert "https://api.openai.com" in traffic(runtime).upstream_failed(passage, "refused").message
-
-
 def test_an_ending_by_the_layer_is_settled():
     runtime, settled = making.runtime(), []
     flow, passage = planned(runtime)

@@ -26,6 +26,7 @@ def ready(flow=None, rules="version: 1\n"):
     intake = assemble_on(runtime)[1]
     intake.requestheaders(flow)
     intake.request(flow)
+    making.attempt(runtime, flow)
     return flow, runtime.passages.of(flow), runtime
 
 

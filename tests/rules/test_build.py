@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from support.making import rules
-from valetkey.model import KeySpec, PriceOverride, Target
+from valetkey.model import KeySpec, PriceOverride, Target, Timeouts, Window
 
 
 def provider(text, name="openai"):
@@ -74,3 +74,71 @@ def test_hosts_match_in_lower_case():
 
 def test_one_reference_is_a_list_of_one():
     assert provider("keys: env:A").key_specs == (KeySpec("env:A", line=2),)
+
+
+def test_a_key_brings_its_weight_and_its_limit():
+    assert provider("keys: [{ref: env:A, weight: 2.5, concurrency: 4}]").key_specs == (
+        KeySpec("env:A", weight=2.5, concurrency=4, line=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hard", "soft"),
+    [
+        ("concurrency: 3", 3, None),
+        ("concurrency: {hard: 3}", 3, None),
+        ("concurrency: {soft: 2}", None, 2),
+        ("concurrency: {soft: 2, hard: 3}", 3, 2),
+        ("concurrency: {soft: 3, hard: 3}", 3, 3),
+        ("rotation: sticky", None, None),
+    ],
+)
+def test_a_limit_is_hard_unless_it_is_called_soft(text, hard, soft):
+    made = provider(text)
+    assert (made.concurrency, made.soft_concurrency) == (hard, soft)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "value"),
+    [
+        ("rotation: hybrid", "rotation", "hybrid"),
+        ("spacing: 500ms", "spacing", 0.5),
+        ("leave_at: 10%", "leave_at", 0.1),
+        ("model_tiers: {'gpt-5*': 1, '*': 2}", "model_tiers", (("gpt-5*", 1), ("*", 2))),
+        ("quota_groups: {pro: [a, b], flash: c}", "quota_groups", (("pro", ("a", "b")), ("flash", ("c",)))),
+        ("window: {kind: rolling, length: 5h, tolerance: 0}", "window", Window("rolling", 18_000, 0)),
+        ("window: {kind: provider}", "window", Window("provider")),
+    ],
+)
+def test_a_pools_words(text, word, value):
+    assert getattr(provider(text), word) == value
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_without_words_a_pool_is_the_models_default(name):
+    configured = rules(f"version: 1\nproviders: {{{name}: {{}}}}\n").providers[name]
+    words = ("rotation", "quota_groups", "concurrency", "soft_concurrency", "spacing", "leave_at", "model_tiers", "window")
+    assert [getattr(configured, word) for word in words] == [getattr(rules().providers[name], word) for word in words]
+
+
+def test_the_words_for_attempts():
+    gateway = rules(
+        "version: 1\ngateway: {attempts: 3, retry_empty: on, deadline: 2m, timeouts: {whole: 5m, retry: 0}}\n"
+    ).gateway
+    assert (gateway.attempts, gateway.retry_empty, gateway.deadline) == (3, True, 120)
+    assert gateway.timeouts == Timeouts(whole=300, retry=0)
+
+
+def test_targets_with_weights():
+    made = route("to: [openai, groq], order: weighted, weights: [3, 0.5]")
+    assert (made.order, made.weights) == ("weighted", (3, 0.5))
+
+
+def test_fallbacks_are_targets():
+    made = route("to: openai, fallback: {too_long: gemini/gemini-2.5-pro, exhausted: [groq, openrouter/a/b]}")
+    assert made.too_long == (Target("gemini", "gemini-2.5-pro"),)
+    assert made.exhausted == (Target("groq"), Target("openrouter", "a/b"))
+
+
+def test_a_route_may_be_nothing_but_a_fallback():
+    assert route("match: {model: x}, fallback: {exhausted: groq}").to == ()

@@ -115,3 +115,73 @@ def test_two_routes_of_one_name_could_not_be_told_apart_in_receipts():
 def test_two_agents_with_one_key_could_not_be_told_apart():
     key = "sha256:" + "0" * 64
     assert "agents with the same key" in said(f"agents: [{{name: a, key: '{key}'}}, {{name: b, key: '{key}'}}]")
+
+
+@pytest.mark.parametrize("place", ["too_long", "exhausted"])
+@pytest.mark.parametrize(
+    ("match", "targets", "words"),
+    [
+        ("model: x", "opnai/x", "f:2: opnai/x: 'opnai' is no provider - did you mean openai?"),
+        ("model: x", "'gemini/'", "a target is one model, as in gemini/MODEL - gemini alone keeps the model that is asked for"),
+        ("format: openai_chat", "anthropic/x", "f:2: anthropic/x: anthropic does not speak openai_chat - route it to a provider"),
+        ("format: [openai_chat, ollama_chat]", "[groq, mistral]", "none of the targets speaks ollama_chat"),
+        ("format: openai_chat", "[groq, mistral]", ""),
+    ],
+)
+def test_fallbacks_are_held_against_the_rules_as_targets_are(place, match, targets, words):
+    found = said(f"routes: [{{match: {{{match}}}, to: openai, fallback: {{{place}: {targets}}}}}]")
+    assert words in found and bool(words) == bool(found)
+
+
+def test_a_fallback_that_the_providers_lists_forbid_is_an_error():
+    text = "providers: {groq: {models: {deny: ['l*']}}}\nroutes: [{to: openai, fallback: {exhausted: groq/llama}}]"
+    assert "f:3: groq/llama: the lists of groq forbid this model - see providers.groq.models" in said(text)
+
+
+def test_a_fallback_stands_where_it_was_written():
+    text = "routes:\n  - to: openai\n    fallback:\n      too_long: groq/x\n      exhausted: nowhere/x"
+    assert said(text).startswith("f:6: nowhere/x")
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ("to: [openai/a, groq/b], fallback: {exhausted: [groq/c, groq/b]}", "groq/b is among the targets of to"),
+        ("to: openai/a, fallback: {too_long: openai/a}", "openai/a has just found the prompt too long - name a target"),
+        ("to: [openai/a, groq/b], fallback: {too_long: [groq/b, openai/a]}", "openai/a has just found the prompt too long"),
+        ("to: [openai/a, gemini/b], fallback: {too_long: gemini/b}", ""),
+        ("to: [openai/a], fallback: {exhausted: openai/b}", ""),
+        ("match: {model: x}, fallback: {too_long: openai/b}", ""),
+    ],
+)
+def test_a_fallback_leads_somewhere_else(route, words):
+    found = said(f"routes: [{{{route}}}]")
+    assert words in found and bool(words) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tiers", "words"),
+    [
+        (
+            "[{ref: env:A, priority: 2}]",
+            "{'gpt-5*': 1}",
+            "gpt-5* may use keys of priority 1 at most, and openai has none below 2",
+        ),
+        ("[{ref: env:A, priority: 3}, {ref: env:B, priority: 2}]", "{a: 2, b: 1}", "b may use keys of priority 1 at most"),
+        ("[{ref: env:A, priority: 3}, {ref: env:B, priority: 2}]", "{a: 2, b: 3}", ""),
+        ("[env:A]", "{a: 1}", ""),
+        ("none", "{a: 1}", ""),
+    ],
+)
+def test_a_model_has_a_key_of_its_tier(keys, tiers, words):
+    found = said(f"providers: {{openai: {{keys: {keys}, model_tiers: {tiers}}}}}")
+    assert words in found and bool(words) == bool(found)
+
+
+def test_keys_from_the_environment_are_of_the_best_tier():
+    assert said("providers: {openai: {model_tiers: {a: 1}}}") == ""
+
+
+def test_a_tier_without_keys_is_told_of_with_what_to_do():
+    found = said("providers:\n  openai:\n    keys: [{ref: env:A, priority: 2}]\n    model_tiers:\n      a: 1")
+    assert found.startswith("f:6: a may use") and found.endswith(" - write 2 or more here, or give a key priority: 1")

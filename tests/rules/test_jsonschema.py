@@ -18,11 +18,21 @@ def test_unknown_words_are_errors_in_editors_too():
     assert json_schema()["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("entry", ["GatewayEntry", "ProviderEntry", "KeyEntry", "RouteEntry", "MatchEntry", "AgentEntry"])
+WITH_WORDS = [
+    "GatewayEntry", "TimeoutsEntry", "ProviderEntry", "KeyEntry", "ConcurrencyEntry", "WindowEntry", "RouteEntry", "MatchEntry",
+    "FallbackEntry", "AgentEntry",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", WITH_WORDS)
 def test_every_word_has_help_in_editors(entry):
     found = json_schema()["$defs"][entry]
     properties = found.get("properties") or found["anyOf"][1]["properties"]
     assert [word for word, schema in properties.items() if not schema.get("description")] == []
+
+
+def test_a_number_of_calls_alone_is_fine_in_editors():
+    assert {"type": "integer", "exclusiveMinimum": 0} in json_schema()["$defs"]["ConcurrencyEntry"]["anyOf"]
 
 
 def test_defaults_are_as_they_would_be_written():

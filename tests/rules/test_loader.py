@@ -79,7 +79,10 @@ def test_a_file_that_is_no_text_is_said(tmp_path):
             "version: 1\nroutes:\n  - {match: {model: x}, to: opnai/x}\n",
             "rules.yaml:3: opnai/x: 'opnai' is no provider - did you mean",
         ),
-        ("version: 1\nroutes:\n  - {match: {model: x}}\n", "rules.yaml:3: routes.0: a route needs to, deny, set or remove"),
+        (
+            "version: 1\nroutes:\n  - {match: {model: x}}\n",
+            "rules.yaml:3: routes.0: a route needs to, fallback, deny, set or remove",
+        ),
         ("version: 1\nroutes:\n  - {deny: x, to: openai}\n", "a route denies, or it sends and edits; not both"),
         ("version: 1\nroutes:\n  - {match: {format: openai_chatt}, to: openai}\n", "openai_chatt is no format"),
         ("version: 1\nroutes:\n  - {match: {format: gemini_generate}, to: openai}\n", "openai does not speak gemini_generate"),
@@ -227,23 +230,31 @@ agents:
 WHOLE = """
 version: 1
 gateway: {proxy: '127.0.0.1:1', ledger: 'sqlite:///x', ledger_failure: open, retention: 9d, dummy_keys: [a], egress: deny,
-          egress_allow: [a.test], deadline: 5s, timeouts: {connect: 5s}, headers: on, max_body: 5, log: text, archive: x}
+          egress_allow: [a.test], deadline: 5s, attempts: 3, retry_empty: on,
+          timeouts: {connect: 5s, whole: 5s, small_wait: 5s, retry: 5s}, headers: on, max_body: 5, log: text, archive: x}
 providers:
   openai:
     rotation: sticky
-    concurrency: 3
+    concurrency: {soft: 1, hard: 3}
+    spacing: 1s
+    leave_at: 10%
+    model_tiers: {c: 1}
+    window: {kind: daily, length: 1h, tolerance: 0}
     open: [files]
     models: {allow: [a], deny: [b]}
     prices: {x: {input: 1, output: 2}}
-    quota_groups: {a: [b]}
+    quota_groups: {a: [b], c: [d]}
     keys:
       - env:A
-      - {ref: 'env:B', name: b, priority: 1, organization: o, project: p, headers: {x-a: b}, weight: 1, budget: 20 USD/month}
+      - {ref: 'env:B', name: b, priority: 1, organization: o, project: p, headers: {x-a: b}, weight: 1, concurrency: 2,
+         budget: 20 USD/month}
   lab: {like: openai, upstream: 'http://127.0.0.1:8000', keys: none}
 routes:
   - match: {host: a, path: b, format: openai_chat, model: m, agent: a, header: {x: y}}
-    to: openai/a
-    order: priority
+    to: [openai/a, groq/a]
+    order: weighted
+    weights: [1, 2]
+    fallback: {too_long: gemini/x, exhausted: [openrouter/x]}
     set: {a: 1}
     remove: [b]
   - {match: {model: x}, deny: never}

@@ -12,16 +12,10 @@ def noted(text):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("gateway: {deadline: 5s}", "gateway.deadline"),
-        ("gateway: {timeouts: {connect: 5s}}", "gateway.timeouts"),
-        ("providers: {openai: {rotation: sticky}}", "providers.openai.rotation"),
-        ("providers: {openai: {quota_groups: {a: ['x*']}}}", "providers.openai.quota_groups"),
-        ("providers: {openai: {concurrency: 3}}", "providers.openai.concurrency"),
         ("providers: {openai: {keys: [{ref: 'env:A', budget: 20 USD/month}]}}", "providers.openai.keys.0.budget"),
-        ("providers: {openai: {keys: [{ref: 'env:A', weight: 2}]}}", "providers.openai.keys.0.weight"),
+        ("providers: {openai: {keys: [env:A, {ref: 'env:B', budget: 1 USD/day}]}}", "providers.openai.keys.1.budget"),
         ("agents: [{name: a, rate: 60/minute}]", "agents.0.rate"),
         ("agents: [{name: a, budget: 5 USD/day}]", "agents.0.budget"),
-        ("routes: [{match: {model: x}, to: [openai/a, openai/b], order: random}]", "routes.0.order"),
     ],
 )
 def test_what_is_not_enforced_yet_is_said_with_its_line(text, place):
@@ -31,6 +25,14 @@ def test_what_is_not_enforced_yet_is_said_with_its_line(text, place):
 @pytest.mark.parametrize(
     "text",
     [
+        "gateway: {deadline: 5s, attempts: 3, retry_empty: on, timeouts: {connect: 5s, whole: 5m, small_wait: 0, retry: 0}}",
+        "providers: {openai: {rotation: sticky}}",
+        "providers: {openai: {rotation: sequential, keys: [env:A]}}",
+        "providers: {openai: {rotation: hybrid, keys: none}}",
+        "providers: {openai: {concurrency: {soft: 1, hard: 3}, spacing: 1s, leave_at: 10%, window: {kind: daily}}}",
+        "providers: {openai: {keys: [{ref: 'env:A', weight: 2, concurrency: 3}], model_tiers: {'o1-*': 1}}}",
+        "routes: [{match: {model: x}, to: [openai/a, openai/b], order: random, fallback: {exhausted: groq/c}}]",
+        "routes: [{match: {model: x}, to: [openai/a, openai/b], order: weighted, weights: [2, 1]}]",
         "providers: {openai: {rotation: round_robin, models: {allow: [x]}}}",
         "routes: [{match: {model: x}, to: openai, order: priority}]",
         "providers: {openai: {keys: [env:OPENAI_API_KEY, env:GATEWAY_OPENAI_API_KEY_2, env:MINE]}}",
@@ -55,3 +57,30 @@ def test_keys_that_go_elsewhere_are_said(host):
 def test_a_key_of_one_provider_that_is_used_for_another_is_said(variable):
     (notice,) = noted(f"providers: {{lab: {{like: groq, upstream: 'https://llm.example.com', keys: [env:{variable}]}}}}")
     assert f"env:{variable} is a key of openai by its name, and is sent to lab" in notice
+
+
+@pytest.mark.parametrize(
+    ("groups", "globs"),
+    [
+        ("{a: 'gpt-*', b: 'gpt-4*'}", "gpt-* and gpt-4*"),
+        ("{a: 'gpt-4*', b: '*-mini'}", "gpt-4* and *-mini"),
+        ("{a: x, b: [y, X]}", "x and X"),
+    ],
+)
+def test_a_model_of_two_quota_groups_belongs_to_the_first(groups, globs):
+    assert noted(f"providers: {{openai: {{quota_groups: {groups}}}}}") == (
+        f"rules.yaml:2: models of openai that match both {globs} are of the quota group a, which is first",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{openai: {quota_groups: {mini: 'gpt-4o-mini*', gpt: 'gpt-*'}}}",
+        "{openai: {quota_groups: {a: ['gpt-*', 'gpt-4*'], b: 'o1*'}}}",
+        "{openai: {quota_groups: {a: 'x*'}}, groq: {quota_groups: {b: 'x*'}}}",
+    ],
+    ids=["an exception before its rule", "within one group", "of two providers"],
+)
+def test_quota_groups_that_are_clear_need_no_notice(text):
+    assert noted(f"providers: {text}") == ()

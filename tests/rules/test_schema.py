@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
-from valetkey.model import GatewayRules, Timeouts
-from valetkey.rules.schema import GatewayEntry, KeyEntry, PriceEntry, RouteEntry, RulesFile
+from valetkey.model import GatewayRules, KeySpec, Provider, Rotation, Timeouts, Window
+from valetkey.rules.schema import (
+    GatewayEntry,
+    KeyEntry,
+    PriceEntry,
+    ProviderEntry,
+    RouteEntry,
+    RulesFile,
+    TimeoutsEntry,
+    WindowEntry,
+)
 
 
 def test_the_gateways_words_are_the_models_fields():
@@ -93,6 +103,35 @@ def test_an_archive_is_a_folder(folder):
 def test_receipts_are_not_deleted_at_once():
     with pytest.raises(ValidationError, match="nothing would be kept"):
         GatewayEntry(retention=0)
+
+
+def test_the_limits_words_are_the_models_fields():
+    assert set(TimeoutsEntry.model_fields) == {field.name for field in dataclasses.fields(Timeouts)}
+
+
+def test_a_windows_words_and_defaults_are_the_models():
+    assert Window(**WindowEntry().model_dump()) == Window()
+
+
+@pytest.mark.parametrize("word", ["rotation", "spacing", "leave_at"])
+def test_a_pools_defaults_are_the_models(word):
+    default = next(field.default for field in dataclasses.fields(Provider) if field.name == word)
+    assert getattr(ProviderEntry(), word) == default
+
+
+@pytest.mark.parametrize("word", ["priority", "weight", "concurrency"])
+def test_a_keys_defaults_are_the_models(word):
+    assert getattr(KeyEntry(ref="env:A"), word) == getattr(KeySpec("env:A"), word)
+
+
+@pytest.mark.parametrize("word", ["small_wait", "retry", "max_wait"])
+def test_waiting_may_be_switched_off(word):
+    assert getattr(TimeoutsEntry.model_validate({word: 0}), word) == 0
+
+
+@pytest.mark.parametrize("rotation", get_args(Rotation))
+def test_every_rotation_may_be_written(rotation):
+    assert ProviderEntry(rotation=rotation).rotation == rotation
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(GatewayRules), ids=lambda field: field.name)

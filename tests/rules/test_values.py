@@ -198,6 +198,53 @@ def test_a_retention_is_a_duration():
     assert values.retention("90 days") == 7_776_000
 
 
+@pytest.mark.parametrize("value", [0, "0s", 0.0])
+def test_what_is_no_limit(value):
+    with pytest.raises(ValueError, match="no time"):
+        values.time_limit(value)
+
+
+@pytest.mark.parametrize("value", ["soon", -1, None, float("nan")])
+def test_a_limit_is_a_duration(value):
+    with pytest.raises(ValueError, match="a duration is a number with a unit"):
+        values.time_limit(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "share"), [("10%", 0.1), ("10 %", 0.1), (" 2.5% ", 0.025), ("0%", 0), ("100%", 1), (0.1, 0.1), (0, 0), (1, 1)]
+)
+def test_shares(value, share):
+    assert values.share(value) == share
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        10,
+        1.01,
+        -0.1,
+        "101%",
+        "-1%",
+        "ten",
+        "10",
+        "0.1",
+        "%",
+        "",
+        "10%%",
+        "1e1%",
+        "٣%",
+        True,
+        None,
+        [],
+        float("nan"),
+        float("inf"),
+    ],
+)
+def test_what_is_no_share(value):
+    with pytest.raises(ValueError, match=r"a share is meant here, such as 10% or 0\.1"):
+        values.share(value)
+
+
 KEYS = [
     pytest.param("sk-proj-REALrealREALrealREALreal0001", id="marks before"),
     pytest.param("gskREALrealREALrealREALreal0001_tail", id="marks after"),

@@ -126,3 +126,112 @@ def test_a_credential_can_be_reflected():
 
 def test_an_unknown_path_is_a_404():
     assert answer("/v1/nowhere", {})[0] == 404
+
+
+MESSAGES_ON = {"host": "api.anthropic.com"}
+STREAMS = [
+    pytest.param("/v1/chat/completions", CHAT | {"stream": True}, {}, id="chat"),
+    pytest.param("/v1/responses", {"model": "gpt-4o", "input": "hello", "stream": True}, {}, id="responses"),
+    pytest.param("/v1/messages", MESSAGES | {"stream": True}, MESSAGES_ON, id="messages"),
+]
+
+
+def simulate(fault, **more):
+    return more | {"headers": {"x-simulate": fault}}
+
+
+@pytest.mark.parametrize(("path", "body", "options"), STREAMS)
+@pytest.mark.parametrize("kind", ["rate_limit", "overloaded", "server"])
+def test_the_first_event_can_be_an_error_of_any_kind(path, body, options, kind):
+    status, _, _ = answer(path, body, **simulate(f"error-first,kind={kind}", **options))
+    found = events(path, body, **simulate(f"error-first,kind={kind}", **options))
+    assert status == 200 and [event.get("error") is not None or event["type"] == "error" for event in found] == [True]
+
+
+def test_a_whole_answer_has_no_first_event():
+    assert "choices" in document("/v1/chat/completions", CHAT, **simulate("error-first"))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", ["", ",kind=rate_limit"])
+def test_an_error_can_be_the_body_of_a_200(streamed, kind):
+    status, body, headers = answer("/v1/chat/completions", CHAT | {"stream": streamed}, **simulate("error-whole" + kind))
+    assert (status, headers["content-type"], "error" in json.loads(body)) == (200, "application/json", True)
+
+
+def test_the_error_in_a_200_is_of_the_kind_that_was_asked_for():
+    found = document("/v1/messages", MESSAGES, **simulate("error-whole,kind=overloaded", **MESSAGES_ON))
+    assert found["error"]["type"] == "overloaded_error"
+
+
+def test_a_status_says_when_to_come_back():
+    assert answer("/v1/chat/completions", CHAT, **simulate("status=429,retry-after-ms=200"))[2]["retry-after-ms"] == "200"
+
+
+@pytest.mark.parametrize(("path", "body", "options"), STREAMS)
+def test_noise_changes_nothing_of_the_content(path, body, options):
+    found = [event for event in events(path, body, **simulate("noise=3", **options)) if event != {"type": "ping"}]
+    assert found == [event for event in events(path, body, **options) if event != {"type": "ping"}]
+
+
+@pytest.mark.parametrize(("path", "body", "options"), STREAMS)
+def test_noise_is_sent_in_so_many_pieces(path, body, options):
+    quiet = list(App().answer(request(path, body, **options)).pieces)
+    noisy = list(App().answer(request(path, body, **simulate("noise=3", **options))).pieces)
+    assert len(noisy) == len(quiet) + 3
+
+
+def test_noise_stands_before_an_error_too():
+    text = answer("/v1/chat/completions", CHAT | {"stream": True}, **simulate("noise=2,error-first"))[1].decode()
+    assert text.index('"role"') < text.index(": keep-alive") < text.index('"error"')
+
+
+def test_a_stream_can_stall_behind_its_head():
+    script = App().answer(request("/v1/chat/completions", CHAT | {"stream": True}, **simulate("first-stall")))
+    assert (script.status, [(piece.data, piece.hold) for piece in script.pieces]) == (200, [(b"", True)])
+
+
+@pytest.mark.parametrize("word", ["reset", "eof", "headers_stall"])
+def test_a_connection_can_break_before_the_answer(word):
+    assert App().answer(request("/v1/chat/completions", CHAT, **simulate(word))).broken == word
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ("words=3", "200"),
+        ("noise=1", "200"),
+        ("status=429", "429"),
+        ("kind=overloaded", "503"),
+        ("nonsense", "400"),
+        ("reset", "reset"),
+        ("eof", "eof"),
+        ("headers-stall", "headers_stall"),
+        ("first-stall", "first_stall"),
+        ("error-first", "error_first"),
+        ("error-whole", "error_whole"),
+        ("stall=1", "stall"),
+        ("cut=1", "cut"),
+        ("malformed", "malformed"),
+        ("empty", "empty"),
+        ("echo", "echo"),
+    ],
+)
+def test_what_was_answered_is_counted(fault, what):
+    app = App()
+    app.answer(request("/v1/chat/completions", CHAT | {"stream": True}, **simulate(fault)))
+    assert app.counts.by == {("-key", what): 1}
+
+
+def test_an_answer_is_complete_when_it_was_sent():
+    app = App()
+    script = app.answer(request("/v1/chat/completions", CHAT))
+    before = app.counts.complete
+    script.sent()
+    assert (before, app.counts.complete) == (0, 1)
+
+
+def test_an_error_is_no_complete_answer():
+    app = App()
+    app.answer(request("/v1/chat/completions", CHAT, **simulate("status=500"))).sent()
+    assert app.counts.complete == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import httpx
 import pytest
 
@@ -67,3 +69,49 @@ def test_the_official_anthropic_sdk_is_content(simulator):
     with anthropic.Anthropic(base_url=simulator.url, api_key="real") as sdk:
         message = sdk.messages.create(model="claude-sonnet-4-5", max_tokens=9, messages=CHAT["messages"])
     assert message.usage.output_tokens > 0
+
+
+def test_it_counts_what_it_answered(simulator, client):
+    simulator.counts.clear()
+    client.post("/v1/chat/completions", json=CHAT, headers={"authorization": "Bearer sk-real-AAAA"})
+    client.post("/v1/chat/completions", json=CHAT, headers={"authorization": "Bearer sk-real-AAAA", "x-simulate": "status=429"})
+    assert client.get("/_simulator/counts").json() == {"total": 2, "complete": 1, "keys": {"AAAA": {"200": 1, "429": 1}}}
+
+
+def test_its_counts_begin_again(simulator, client):
+    client.post("/v1/chat/completions", json=CHAT)
+    client.delete("/_simulator/counts")
+    assert simulator.counts.total == 0
+
+
+def test_a_broken_stream_is_no_complete_answer(simulator, client):
+    simulator.counts.clear()
+    with pytest.raises(httpx.HTTPError):
+        client.post("/v1/chat/completions", json=CHAT | {"stream": True}, headers={"x-simulate": "cut=2"})
+    assert (simulator.counts.what(), simulator.counts.complete) == ({"cut": 1}, 0)
+
+
+def test_the_seed_decides_what_strikes():
+    def statuses(seed):
+        with run_in_thread(seed=seed) as simulator, httpx.Client(base_url=simulator.url, trust_env=False) as client:
+            client.post("/_simulator/faults", content="status=503,chance=0.5")
+            return [client.post("/v1/chat/completions", json=CHAT).status_code for _ in range(30)]
+
+    assert statuses(3) == statuses(3) != statuses(4)
+
+
+def test_without_recording_nothing_grows_with_the_calls():
+    def sizes(simulator, client, calls):
+        for number in range(calls):
+            body = CHAT | {"messages": [{"role": "user", "content": f"hello {number}"}], "padding": "x" * 20_000}
+            client.post("/v1/chat/completions", json=body)
+        return tracemalloc.get_traced_memory()[0]
+
+    with run_in_thread(record=False) as simulator, httpx.Client(base_url=simulator.url, trust_env=False) as client:
+        tracemalloc.start()
+        try:
+            before = sizes(simulator, client, 50)
+            grown = sizes(simulator, client, 200) - before
+        finally:
+            tracemalloc.stop()
+    assert (len(simulator.seen), grown < 500_000) == (0, True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 
 import httpx
 import pytest
@@ -59,3 +60,66 @@ def test_the_name_in_tls_is_seen(secured):
     with client(secured, False) as http:
         http.post(f"https://localhost:{secured[0].port}/v1/chat/completions", json=CHAT)
     assert secured[0].seen[-1].sni == "localhost"
+
+
+def complain(http, fault):
+    """The kind of error that a fault is to the client."""
+    with pytest.raises(httpx.HTTPError) as caught:
+        http.post("/v1/chat/completions", json=CHAT | {"stream": True}, headers={"x-simulate": fault})
+    return type(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("http2", "fault", "error"),
+    [
+        (False, "reset", httpx.ReadError),
+        (False, "eof", httpx.RemoteProtocolError),
+        (True, "reset", httpx.RemoteProtocolError),
+        (True, "eof", httpx.RemoteProtocolError),
+    ],
+)
+def test_a_connection_breaks_before_the_answer(secured, http2, fault, error):
+    with client(secured, http2) as http:
+        assert complain(http, fault) is error
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_the_client_can_go_on_with_another_connection(secured, http2):
+    with client(secured, http2) as http:
+        complain(http, "eof")
+        assert http.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_a_reset_over_http2_leaves_the_connection(secured):
+    with client(secured, True) as http:
+        complain(http, "reset")
+        assert http.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+@pytest.mark.parametrize("fault", ["headers-stall", "first-stall"])
+def test_silence_lasts_until_the_client_leaves(secured, http2, fault):
+    with client(secured, http2) as http:
+        http.timeout = 0.2
+        assert complain(http, fault) is httpx.ReadTimeout
+
+
+@pytest.mark.parametrize("fault", ["headers-stall", "first-stall", "stall=1"])
+def test_nothing_is_left_of_a_client_that_left(tmp_path, fault):
+    with run_in_thread() as simulator:
+        with httpx.Client(base_url=simulator.url, trust_env=False, timeout=0.1) as http:
+            complain(http, fault)
+        deadline = time.monotonic() + 5
+        while simulator.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert simulator.connections == 0
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_an_answer_counts_as_complete_with_its_last_byte(secured, http2):
+    simulator = secured[0]
+    simulator.counts.clear()
+    with client(secured, http2) as http:
+        http.post("/v1/chat/completions", json=CHAT | {"stream": True})
+        complain(http, "cut=2")
+    assert simulator.counts.complete == 1

@@ -65,3 +65,11 @@ def flow(
 def with_gateway(snap: Snapshot, **changes: Any) -> Snapshot:
     """The same rules with other gateway settings."""
     return replace(snap, rules=replace(snap.rules, gateway=replace(snap.rules.gateway, **changes)))
+
+
+def attempt(runtime: Runtime, flow: Any) -> Any:
+    """Make the first attempt of a routed flow, as the stream layer would; gives its passage."""
+    passage = runtime.passages.of(flow)
+    if passage is not None and passage.dispatch is not None and passage.plan is None:
+        passage.dispatch.attempt(passage.dispatch.begin())  # type: ignore[arg-type]
+    return passage

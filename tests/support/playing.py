@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import inspect
+import itertools
 from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -20,9 +22,43 @@ from mitmproxy.test import taddons
 
 from valetkey.assembly import assemble_on
 from valetkey.proxy import stream
+from valetkey.proxy.alarms import Alarms
 from valetkey.proxy.runtime import Runtime
 
 LOCAL = "127.0.0.1"
+EPOCH = 1_700_000_000.0
+
+
+class VirtualTime:
+    """A clock that only the play moves, and timers on it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._count = itertools.count()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> VirtualTimer:
+        timer = VirtualTimer(call)
+        heapq.heappush(self._timers, (self.now + seconds, next(self._count), timer))
+        return timer
+
+    def advance(self, until: float) -> bool:
+        """Ring the next timer that is due by `until`; whether there was one."""
+        while self._timers and self._timers[0][0] <= until:
+            due, _, timer = heapq.heappop(self._timers)
+            if timer.call is not None:
+                self.now = max(self.now, due)
+                timer.call()
+                return True
+        return False
+
+
+class VirtualTimer:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
 
 
 class Play:
@@ -32,8 +68,22 @@ class Play:
     connection closes).
     """
 
-    def __init__(self, runtime: Runtime, port: int, server: Callable[[bytes], bytes | None], connect_error: str | None = None):
+    def __init__(
+        self,
+        runtime: Runtime,
+        port: int,
+        server: Callable[[bytes], bytes | None],
+        connect_error: str | list[str | None] | None = None,
+        patience: float = 60.0,
+    ) -> None:
         self.runtime = runtime
+        self.time = VirtualTime()
+        self.patience = patience
+        """Seconds of virtual time to play on when nothing moves by itself."""
+        runtime.monotonic = lambda: 100.0 + self.time.now
+        runtime.clock = lambda: EPOCH + self.time.now
+        runtime.chance = lambda: 0.0
+        runtime.alarms = Alarms(self.time.later, lambda client, event: self._queue.append(event))
         self.addons = assemble_on(runtime)
         self.to_client = b""
         self.to_server = b""
@@ -48,6 +98,7 @@ class Play:
             proxy_mode=ProxyMode.parse("regular"),
         )  # fmt: skip
         self._port = port
+        self.layer: Any = None
         self.upstream: connection.Connection | None = None
         self.break_after_answer = False
         """Whether the server closes its connection right after it has answered."""
@@ -60,7 +111,7 @@ class Play:
             try:
                 layer_context = Context(self._client, context.options)
                 layer_context.server.address = (LOCAL, self._port)
-                layer = HttpLayer(layer_context, HTTPMode.transparent)
+                self.layer = layer = HttpLayer(layer_context, HTTPMode.transparent)
                 self._queue += [events.Start(), *(events.DataReceived(self._client, chunk) for chunk in chunks)]
                 if leave:
                     self._queue.append(events.ConnectionClosed(self._client))
@@ -70,7 +121,10 @@ class Play:
         return self
 
     async def _play(self, layer: HttpLayer) -> None:
-        while self._queue:
+        end = self.time.now + self.patience
+        while self._queue or self.time.advance(end):
+            if not self._queue:
+                continue
             for command in list(layer.handle_event(self._queue.popleft())):
                 await self._perform(command)
 
@@ -89,15 +143,21 @@ class Play:
                 self._answer(command.connection)
             case commands.CloseConnection():
                 self.closed.append(command.connection)
+                command.connection.state = ConnectionState.CLOSED
 
     def _connect(self, command: commands.OpenConnection) -> None:
         self.upstream = command.connection
-        if self._connect_error:
-            command.connection.error = self._connect_error
+        error = self._connect_error
+        if isinstance(error, list):
+            error = error.pop(0) if error else None
+        if error == "hangs":
+            return
+        if error:
+            command.connection.error = error
         else:
             command.connection.state = ConnectionState.OPEN
             command.connection.peername = (LOCAL, self._port)
-        self._queue.appendleft(events.OpenConnectionCompleted(command, self._connect_error))
+        self._queue.appendleft(events.OpenConnectionCompleted(command, error))
 
     def _answer(self, to: connection.Connection) -> None:
         try:

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import CatalogError
-from ..model import Auth, Endpoint, ErrorRule, ProviderFacts, Surface, UsageFacts
-from .schema import AuthFacts, EndpointFacts, ProviderFile, SurfaceFacts, UsageTable
+from ..model import Auth, Endpoint, ErrorRule, LimitFacts, ProviderFacts, Surface, UsageFacts
+from .schema import AuthFacts, EndpointFacts, ErrorFacts, LimitTable, ProviderFile, SurfaceFacts, UsageTable
 
 FOLDER = Path(__file__).with_name("providers")
 
@@ -73,10 +73,8 @@ def _facts(name: str, file: ProviderFile) -> ProviderFacts:
         surfaces=tuple(surfaces.values()),
         env=file.env,
         usage=_usage(file.usage),
-        errors=tuple(
-            ErrorRule(r.outcome, r.status, MappingProxyType(dict(r.json_)), r.text, r.header, r.without_header)
-            for r in file.errors.rules
-        ),
+        errors=tuple(_error(rule) for rule in file.errors.rules),
+        limits=_limits(file.limits),
         include_usage=file.include_usage,
         keys=file.keys,
         min_key_length=file.min_key_length,
@@ -89,6 +87,8 @@ def _sources(file: ProviderFile) -> tuple[str, ...]:
     """Every link of the file, each once."""
     links = [link for surface in file.surfaces for link in (surface.source, surface.auth.source)]
     links += [file.usage.source, file.errors.source]
+    if file.limits is not None:
+        links.append(file.limits.source)
     if file.include_usage_source is not None:
         links.append(file.include_usage_source)
     return tuple(dict.fromkeys(links))
@@ -111,6 +111,24 @@ def _endpoint(facts: EndpointFacts) -> Endpoint:
 def _auth(facts: AuthFacts) -> Auth:
     defaults = MappingProxyType(dict(facts.defaults))
     return Auth(facts.header, facts.prefix, facts.organization_header, facts.project_header, defaults)
+
+
+def _error(rule: ErrorFacts) -> ErrorRule:
+    return ErrorRule(
+        rule.outcome,
+        rule.status,
+        MappingProxyType(dict(rule.json_)),
+        rule.text,
+        rule.header,
+        rule.without_header,
+        rule.rest,
+        rule.least,
+        rule.page,
+    )
+
+
+def _limits(table: LimitTable | None) -> tuple[LimitFacts, ...]:
+    return tuple(LimitFacts(**entry.model_dump()) for entry in table.headers) if table is not None else ()
 
 
 def _usage(table: UsageTable) -> UsageFacts:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from ..model import Dialect, Format, Outcome
+from ..model import Dialect, Format, Outcome, ResetFormat
 
 _TEMPLATE = re.compile(r"(/([A-Za-z0-9_.:-]|\{[a-z_]+\*?\})+)+")
 _NO_BRACES = str.maketrans("", "", "{}*")
@@ -48,6 +48,8 @@ def _unique(what: str, values: Iterable[str]) -> None:
 
 Source = Annotated[str, AfterValidator(_https)]
 Header = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+LimitHeader = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+Seconds = Annotated[float, Field(gt=0, le=31 * 86_400, strict=True)]
 
 
 class Strict(BaseModel):
@@ -121,6 +123,9 @@ class ErrorFacts(Strict):
     text: str | None = None
     header: Header | None = None
     without_header: Header | None = None
+    rest: Seconds | None = None
+    least: Seconds | None = None
+    page: StrictBool = False
 
     @model_validator(mode="after")
     def _says_something(self) -> ErrorFacts:
@@ -134,6 +139,38 @@ class ErrorTable(Strict):
 
     source: Source
     rules: tuple[ErrorFacts, ...]
+
+
+class LimitEntry(Strict):
+    """The headers of one limit."""
+
+    dimension: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    limit: LimitHeader | None = None
+    remaining: LimitHeader | None = None
+    spent: LimitHeader | None = None
+    status: LimitHeader | None = None
+    reset: LimitHeader | None = None
+    format: ResetFormat | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> LimitEntry:
+        if not (self.remaining or self.spent or self.status):
+            raise ValueError("a limit needs the header of what remains, of the share spent, or of the status")
+        if (self.reset is None) != (self.format is None):
+            raise ValueError("a reset header goes with its format, and only with it")
+        return self
+
+
+class LimitTable(Strict):
+    """The rate-limit headers and where they were read."""
+
+    source: Source
+    headers: tuple[LimitEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _dimensions_differ(self) -> LimitTable:
+        _unique("dimension", (entry.dimension for entry in self.headers))
+        return self
 
 
 class UsageTable(Strict):
@@ -162,6 +199,7 @@ class ProviderFile(Strict):
     surfaces: tuple[SurfaceFacts, ...] = Field(min_length=1)
     usage: UsageTable
     errors: ErrorTable
+    limits: LimitTable | None = None
 
     @model_validator(mode="after")
     def _surfaces_agree(self) -> ProviderFile:

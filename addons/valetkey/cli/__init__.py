@@ -1,6 +1,6 @@
 """The command line: `valetkey run, env, check, keys, flows, usage, purge, demo, simulate`."""
 
-from . import asking, checking, demo, exports, running, simulating
+from . import asking, checking, demo, exports, keyring, running, simulating
 from .app import app, main
 
-__all__ = ["app", "asking", "checking", "demo", "exports", "main", "running", "simulating"]
+__all__ = ["app", "asking", "checking", "demo", "exports", "keyring", "main", "running", "simulating"]

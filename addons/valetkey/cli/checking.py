@@ -1,4 +1,4 @@
-"""`valetkey check` and `valetkey keys`: is the configuration sound, and which keys can be used."""
+"""`valetkey check`: is the configuration sound, and which providers can be called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ConfigurationError, Problem, RulesError
 from ..rules import Snapshot, json_schema
-from .app import JsonOption, RulesOption, app, dump, load, say, table
+from .app import JsonOption, RulesOption, app, dump, load, say
 
 
 @app.command()
@@ -67,25 +67,3 @@ def _print(snapshot: Snapshot, source: str, providers: list[str]) -> None:
 def _callable(snapshot: Snapshot) -> set[str]:
     keyless = {name for name, p in snapshot.rules.providers.items() if not p.keys_needed and p.configured}
     return keyless | set(snapshot.keys)
-
-
-@app.command()
-def keys(rules: RulesOption = None, as_json: JsonOption = False) -> None:
-    """List the keys by id: where each comes from and whether it can be used. Never shows a value.
-
-    **Examples:** `valetkey keys` · `valetkey keys --json`
-    """
-    snapshot = load(rules).snapshot
-    rows = [
-        {"id": id, "reference": snapshot.references[id], "usable": problem is None, "problem": problem}
-        for id, problem in snapshot.states.items()
-    ]
-    if as_json:
-        for row in rows:
-            dump(row)
-        return
-    shown = [[str(row["id"]), str(row["reference"]), "usable" if row["usable"] else str(row["problem"])] for row in rows]
-    if shown:
-        table(("key", "reference", "state"), shown)
-    else:
-        say("no keys were found; set e.g. GATEWAY_OPENAI_API_KEY, or name keys in rules.yaml")

@@ -25,8 +25,9 @@ def simulate(
 ) -> None:
     """Simulate the providers: chat, Responses, embeddings, messages, generateContent, listings; whole and streamed.
 
-    A request can ask for trouble itself: `x-simulate: status=429` (or slow=1, stall=2, cut=3, error-first, malformed, empty,
-    echo, words=500). `GET /_simulator/seen` tells what came in.
+    A request can ask for trouble itself: `x-simulate: status=429` (or slow=1, stall=2, cut=3, reset, eof, headers-stall,
+    first-stall, noise=3, error-first, error-whole, malformed, empty, echo, words=500; with chance=0.3 in 30 % of the cases).
+    `GET /_simulator/seen` tells what came in, `GET /_simulator/counts` what was answered.
 
     **Examples:** `valetkey simulate --port 8900` · `valetkey simulate --fault host=api.openai.com,status=503,times=3`
     """

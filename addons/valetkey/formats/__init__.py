@@ -1,32 +1,42 @@
 """The wire formats: read, changed in place, and spoken. Bytes in, bytes out; no clock, no network."""
 
+from .bindings import Bindings, BindingTap, conversation, of_request
 from .chat_usage import UsageChunkFilter
 from .decode import DecodeError, Decoder, decoder
 from .errors import error_body, error_event
+from .failures import Failure
 from .jsonscan import JsonScanError, Members, Span, pick, scan, value
+from .opening import Opening, read_whole
 from .request import RequestFacts, read_multipart_model, read_request
 from .splice import splice
 from .sse import SseEvent, SseParser
 from .usage import UsageTap, estimate_usage
 
 __all__ = [
+    "BindingTap",
+    "Bindings",
     "DecodeError",
     "Decoder",
+    "Failure",
     "JsonScanError",
     "Members",
+    "Opening",
     "RequestFacts",
     "Span",
     "SseEvent",
     "SseParser",
     "UsageChunkFilter",
     "UsageTap",
+    "conversation",
     "decoder",
     "error_body",
     "error_event",
     "estimate_usage",
+    "of_request",
     "pick",
     "read_multipart_model",
     "read_request",
+    "read_whole",
     "scan",
     "splice",
     "value",

@@ -1,6 +1,6 @@
 """The vocabulary of valetkey: frozen data, no behaviour beyond their own fields."""
 
-from .call import Call, Caller, Door, Refusal, Route, Target
+from .call import Call, Caller, Door, Order, Refusal, Route, Target
 from .config import (
     Address,
     AgentRule,
@@ -10,12 +10,14 @@ from .config import (
     Match,
     PriceOverride,
     Provider,
+    Rotation,
     RouteRule,
     Rules,
     Timeouts,
     Upstream,
+    Window,
 )
-from .facts import Auth, Endpoint, ErrorRule, ProviderFacts, Surface, UsageFacts
+from .facts import Auth, Endpoint, ErrorRule, LimitFacts, ProviderFacts, ResetFormat, Surface, UsageFacts
 from .formats import Dialect, Format
 from .outcome import Outcome
 from .receipt import Attempt, CostSource, Metering, Receipt, UsageSource
@@ -36,14 +38,18 @@ __all__ = [
     "GatewayRules",
     "Key",
     "KeySpec",
+    "LimitFacts",
     "Match",
     "Metering",
+    "Order",
     "Outcome",
     "PriceOverride",
     "Provider",
     "ProviderFacts",
     "Receipt",
     "Refusal",
+    "ResetFormat",
+    "Rotation",
     "Route",
     "RouteRule",
     "Rules",
@@ -53,4 +59,5 @@ __all__ = [
     "Upstream",
     "UsageFacts",
     "UsageSource",
+    "Window",
 ]

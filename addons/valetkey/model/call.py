@@ -9,6 +9,7 @@ from typing import Literal
 from .formats import Format
 
 Door = Literal["proxy", "api"]
+Order = Literal["priority", "random", "weighted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class Route:
 
     name: str
     targets: tuple[Target, ...]
+    order: Order = "priority"
+    weights: tuple[float, ...] = ()
+    """One for each target, where `order` is weighted."""
+    too_long: tuple[Target, ...] = ()
+    exhausted: tuple[Target, ...] = ()
     set_body: tuple[tuple[str, object], ...] = ()
     remove_body: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from .call import Target
+from .call import Order, Target
 from .facts import ProviderFacts
 
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
@@ -32,9 +32,15 @@ class Timeouts:
 
     connect: float = 10.0
     first_byte: float = 120.0
+    whole: float = 600.0
+    """Until a whole answer begins, which is when all of it has been made."""
     between_events: float = 300.0
     hold: float = 15.0
     max_wait: float = 120.0
+    small_wait: float = 10.0
+    """A rest of the same key up to this long is waited for, where that keeps a prompt cache."""
+    retry: float = 1.0
+    """The pause before the same key is tried again; it is jittered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,10 @@ class GatewayRules:
     egress_allow: tuple[str, ...] = ()
     """Hosts, host:port or networks that may be reached although they are private (or although `egress: deny`)."""
     deadline: float = 600.0
+    attempts: int = 16
+    """The most attempts of one call."""
+    retry_empty: bool = False
+    """Whether an answer without any content counts as a failure."""
     timeouts: Timeouts = Timeouts()
     headers: bool = True
     """Whether answers carry `x-valetkey-*`."""
@@ -75,6 +85,9 @@ class KeySpec:
     organization: str | None = None
     project: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    weight: float = 1.0
+    concurrency: int | None = None
+    """The most calls at once; None: as the provider's rules say."""
     line: int = 0
 
 
@@ -89,6 +102,8 @@ class Key:
     organization: str | None = None
     project: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    weight: float = 1.0
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +135,18 @@ class PriceOverride:
     cache_write_1h: Decimal | None = None
 
 
+Rotation = Literal["balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Over which time the use of a key is counted. `length` in seconds is for rolling windows; `tolerance` in calls."""
+
+    kind: Literal["rolling", "daily", "weekly", "monthly", "provider"] = "rolling"
+    length: float = 86400.0
+    tolerance: float = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as configured: the catalogue's facts with the rules of this gateway.
@@ -134,7 +161,20 @@ class Provider:
     key_specs: tuple[KeySpec, ...] | None = None
     """None: keys are looked for in the environment under the catalogue's names."""
     keys_needed: bool = True
-    rotation: str = "balanced"
+    rotation: Rotation = "balanced"
+    quota_groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name and globs: models that share one quota."""
+    concurrency: int | None = None
+    """The most calls that one of its keys serves at once, unless the key says otherwise."""
+    soft_concurrency: int | None = None
+    """Keys that serve fewer calls than this are preferred; None: 1 when balanced, else no preference."""
+    spacing: float = 0.0
+    """Seconds between two calls of one key."""
+    leave_at: float = 0.0
+    """The share of a limit (0 to 1) at which a key is left, as long as there are others."""
+    model_tiers: tuple[tuple[str, int], ...] = ()
+    """Glob on the model and the highest `priority` number of a key that may be used for it."""
+    window: Window = Window()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
@@ -169,7 +209,12 @@ class RouteRule:
     match: Match
     to: tuple[Target, ...] = ()
     deny: str | None = None
-    order: Literal["priority", "random", "weighted"] = "priority"
+    order: Order = "priority"
+    weights: tuple[float, ...] = ()
+    too_long: tuple[Target, ...] = ()
+    """Where a prompt goes that is too long for `to`."""
+    exhausted: tuple[Target, ...] = ()
+    """Where a call goes when every key of `to` is used up."""
     set_body: tuple[tuple[str, object], ...] = ()
     remove_body: tuple[str, ...] = ()
     line: int = 0

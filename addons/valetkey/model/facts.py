@@ -11,6 +11,7 @@ from .outcome import Outcome
 
 ModelPlace = Literal["body", "path", "none"]
 StreamPlace = Literal["body", "path", "never"]
+ResetFormat = Literal["duration", "seconds", "rfc3339", "epoch", "epoch_ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,12 @@ class Surface:
 class ErrorRule:
     """One line of an error table; every given condition must hold, the first line that holds wins.
 
-    `json` maps a dotted path in the body (`error.code`, `error.details.0.reason`) to an exact value; `text` is searched
-    case-insensitively in the body; `header` must be present, `without_header` absent.
+    `json` maps a dotted path in the body (`error.code`, `error.details.0.reason`; `*` is any element of a list) to an exact
+    value; `text` is searched case-insensitively in the body; `header` must be present, `without_header` absent.
+
+    `rest`: seconds that a key rests where the provider states nothing (None: the outcome's own). `least`: seconds that it
+    rests whatever the provider states (Gemini states the delay of the minute when the day is used up). `page`: the first
+    https link of the body leads to where a person must act.
     """
 
     outcome: Outcome
@@ -73,6 +78,26 @@ class ErrorRule:
     text: str | None = None
     header: str | None = None
     without_header: str | None = None
+    rest: float | None = None
+    least: float | None = None
+    page: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFacts:
+    """The headers (lower-case names) in which a provider tells of one of its limits (`requests`, `input-tokens`).
+
+    `limit` and `remaining` carry counts, `spent` the share that is used (0..1), `status` the word `rejected` when nothing
+    is left, `reset` the moment or the seconds until there is more, written as `format` says.
+    """
+
+    dimension: str
+    limit: str | None = None
+    remaining: str | None = None
+    spent: str | None = None
+    status: str | None = None
+    reset: str | None = None
+    format: ResetFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +132,7 @@ class ProviderFacts:
     env: tuple[str, ...] = ()
     usage: UsageFacts = field(default_factory=UsageFacts)
     errors: tuple[ErrorRule, ...] = ()
+    limits: tuple[LimitFacts, ...] = ()
     include_usage: bool = False
     keys: bool = True
     min_key_length: int = 16

@@ -1,9 +1,11 @@
-"""The class of an answer: the provider's error table first, then what its status means anywhere."""
+"""What an answer means: the provider's error table first, then what its status means anywhere."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..model import ErrorRule, Outcome, ProviderFacts
@@ -20,17 +22,38 @@ _BY_STATUS = {
     529: Outcome.OVERLOADED,
 }
 _UNREAD: Any = object()
+_LINK = re.compile(r"https://[A-Za-z0-9\-._~:/?#@!$&*+,;=%]{1,2000}")
+"""Without quotes, brackets and anything that a terminal could take for a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The class of an answer, and what its line of the error table adds.
+
+    `rest`: seconds that a key rests when the provider states nothing (None: the outcome's own). `url`: where a person must
+    act (verification, ban and billing pages). `least`: seconds that the key rests whatever the provider states.
+    """
+
+    outcome: Outcome
+    rest: float | None = None
+    url: str | None = None
+    least: float | None = None
 
 
 def classify(facts: ProviderFacts, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """What `status`, `headers` (lower-case names) and `body` (decoded) mean at this provider."""
+    return judge(facts, status, headers, body).outcome
+
+
+def judge(facts: ProviderFacts, status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
+    """As `classify`, with what the line that decided says about the rest of the key and about the page to go to."""
     if status < 400:
-        return Outcome.OK
+        return Verdict(Outcome.OK)
     answer = _Answer(status, headers, body)
     for rule in facts.errors:
         if answer.fits(rule):
-            return rule.outcome
-    return _BY_STATUS.get(status, Outcome.SERVER if status >= 500 else Outcome.CLIENT)
+            return Verdict(rule.outcome, rule.rest, answer.link() if rule.page else None, rule.least)
+    return Verdict(_BY_STATUS.get(status, Outcome.SERVER if status >= 500 else Outcome.CLIENT))
 
 
 class _Answer:
@@ -48,7 +71,7 @@ class _Answer:
             and (rule.header is None or rule.header in self._headers)
             and (rule.without_header is None or rule.without_header not in self._headers)
             and (rule.text is None or rule.text.lower() in self.text())
-            and all(self.at(path) == value for path, value in rule.json.items())
+            and all(value in self.at(path) for path, value in rule.json.items())
         )
 
     def text(self) -> str:
@@ -57,19 +80,30 @@ class _Answer:
             self._text = self._body.decode("utf-8", "replace").lower()
         return self._text
 
-    def at(self, path: str) -> str | None:
-        """The value at a dotted path, as a string; None when there is none. Gemini's errors come in a list of one."""
+    def link(self) -> str | None:
+        """The first https link of the body, without the full stop of its sentence."""
+        text = self._body.decode("utf-8", "replace").replace("\\/", "/").replace("\\u0026", "&")
+        found = _LINK.search(text)
+        return found[0].rstrip(".,;:!?") if found else None
+
+    def at(self, path: str) -> set[str]:
+        """The values at a dotted path, as strings; `*` is any element. Gemini's errors come in a list of one."""
         if self._document is _UNREAD:
             self._document = _parsed(self._body)
-        value = self._document[0] if isinstance(self._document, list) and self._document else self._document
+        root = self._document[0] if isinstance(self._document, list) and self._document else self._document
+        values = [root]
         for part in path.split("."):
-            if isinstance(value, dict):
-                value = value.get(part)
-            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                value = value[int(part)]
-            else:
-                return None
-        return None if value is None or isinstance(value, dict | list) else str(value)
+            values = [child for value in values for child in _children(value, part)]
+        return {str(value) for value in values if value is not None and not isinstance(value, dict | list)}
+
+
+def _children(value: Any, part: str) -> Iterator[Any]:
+    if isinstance(value, dict) and part in value:
+        yield value[part]
+    elif isinstance(value, list) and part == "*":
+        yield from value
+    elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        yield value[int(part)]
 
 
 def _parsed(body: bytes) -> Any:

@@ -28,12 +28,37 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
     if rule.deny is not None:
         return Refusal(403, "denied_by_rule", f"{rule.deny} (route {rule.name})")
     # 4. The providers' white and black lists have the last word on every target.
-    targets = [replace(target, model=target.model or call.model) for target in rule.to or (Target(call.provider),)]
-    reasons = [_list_reason(rules.providers[target.provider], target.model, call.format) for target in targets]
-    allowed = tuple(target for target, reason in zip(targets, reasons, strict=True) if reason is None)
+    weights = rule.weights or (1.0,) * max(1, len(rule.to))
+    judged = [
+        (target, weight, _reason(target, call, rules)) for target, weight in zip(_targets(rule.to, call), weights, strict=True)
+    ]
+    allowed = [(target, weight) for target, weight, reason in judged if reason is None]
     if not allowed:
-        return Refusal(403, "model_not_allowed", f"{reasons[0]} (route {rule.name})")
-    return Route(rule.name, allowed, rule.set_body, rule.remove_body)
+        return Refusal(403, "model_not_allowed", f"{judged[0][2]} (route {rule.name})")
+    return Route(
+        name=rule.name,
+        targets=tuple(target for target, _ in allowed),
+        order=rule.order,
+        weights=tuple(weight for _, weight in allowed),
+        too_long=_fallback(rule.too_long, call, rules),
+        exhausted=_fallback(rule.exhausted, call, rules),
+        set_body=rule.set_body,
+        remove_body=rule.remove_body,
+    )
+
+
+def _targets(targets: Sequence[Target], call: Call) -> list[Target]:
+    """The targets with the model to use there; without any, the call's own provider and model stay."""
+    return [replace(target, model=target.model or call.model) for target in targets or (Target(call.provider),)]
+
+
+def _reason(target: Target, call: Call, rules: Rules) -> str | None:
+    return _list_reason(rules.providers[target.provider], target.model, call.format)
+
+
+def _fallback(targets: Sequence[Target], call: Call, rules: Rules) -> tuple[Target, ...]:
+    """Those targets of a fallback that the lists allow."""
+    return tuple(target for target in _targets(targets, call) if _reason(target, call, rules) is None) if targets else ()
 
 
 def visible_models(provider: Provider, names: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from mitmproxy import http
 
 from ..formats import UsageChunkFilter, UsageTap
 from ..model import Outcome
-from . import listing
+from . import bindings, listing
 from .guard import guarded
 from .passage import Passage
 from .pump import Pump
@@ -84,7 +84,7 @@ class ValetAnswers:
             limit = passage.snapshot.rules.gateway.max_body
             tap = UsageTap(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"), limit)
         strip = plan is not None and plan.strip_usage_chunk and "content-encoding" not in answer.headers
-        return Pump(tap, UsageChunkFilter() if strip else None, self.runtime.monotonic)
+        return Pump(tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage))
 
 
 def _streams(answer: http.Response, passage: Passage) -> bool:

@@ -10,6 +10,7 @@ from .. import __version__
 from ..model import Refusal
 from ..policy import credentials
 from . import admission, planning, refusals
+from .dispatch import Dispatch
 from .guard import guarded
 from .passage import Arrival, Passage
 from .runtime import Runtime
@@ -49,7 +50,7 @@ class ValetIntake:
     def request(self, flow: http.HTTPFlow) -> None:
         """The whole request: route it."""
         passage = self.runtime.passages.of(flow)
-        if passage is None or flow.response or flow.error or passage.plan is not None:
+        if passage is None or flow.response or flow.error or passage.dispatch is not None:
             return
         content = planning.read(flow, passage)
         refusal = content if isinstance(content, Refusal) else self._route(flow, passage, content)
@@ -84,10 +85,10 @@ class ValetIntake:
             return route
         passage.route = route
         query = credentials.strip_query(flow.request.path).partition("?")[2]
-        plan = planning.plan(self.runtime, passage, call, route, content, query)
-        if isinstance(plan, Refusal):
-            return plan
-        passage.plan = plan
+        aims = planning.aim(self.runtime, passage, call, route, content, query)
+        if isinstance(aims, Refusal):
+            return aims
+        passage.dispatch = Dispatch(self.runtime, passage, aims.ask, aims.equip)
         return None
 
     def _too_large(self, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
@@ -102,7 +103,7 @@ class ValetIntake:
 
     def _refuse(self, flow: http.HTTPFlow, passage: Passage, refusal: Refusal) -> None:
         passage.refusal = refusal
-        passage.plan = None
+        passage.plan = passage.dispatch = None
         flow.response = refusals.response(refusal, passage.dialect)
 
     def _health(self, flow: http.HTTPFlow) -> None:

@@ -16,11 +16,12 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from ..errors import ConfigurationError, LedgerError, StartError
-from ..ledger import Archive, LedgerWriter, open_store
+from ..ledger import Archive, LedgerWriter, open_store, state_path
 from ..rules import Watcher, load_snapshot
 from ..secrets import Environment
 from ..settings import Settings, resolve_ledger
 from . import canary, doors, greeting, stream
+from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
 from .views import FlowKeeper
@@ -66,6 +67,8 @@ class ValetLifecycle:
         if self._task is not None:
             self._task.cancel()
         stream.uninstall()
+        if self.runtime.memory is not None:
+            self.runtime.memory.close()
         if self.runtime.writer is not None:
             self.runtime.writer.close(timeout=10.0)
         if self.runtime.archive is not None:
@@ -89,6 +92,7 @@ class ValetLifecycle:
         self.runtime.ending = ctx.master.should_exit.is_set
         self._load_rules()
         self._open_ledger()
+        await self._remember()
         self._look_into_streams()
         stream.install(self.traffic)
         await canary.prove(self.runtime, self.probed)
@@ -124,6 +128,16 @@ class ValetLifecycle:
             folder = settings.folder / gateway.archive
             self.runtime.archive = Archive(folder, logger.error, redact=self._redact, retention=gateway.retention)
 
+    async def _remember(self) -> None:
+        """Take up what was known of the keys before the last end."""
+        settings = self.runtime.settings
+        assert settings is not None
+        uri = resolve_ledger(self.runtime.snapshot.rules.gateway.ledger, settings.folder)
+        path = state_path(uri, settings.folder)
+        memory = Memory(self.runtime, path, lambda problem: logger.error("valetkey: %s", problem))
+        await asyncio.to_thread(memory.open)
+        self.runtime.memory = memory
+
     def _redact(self, text: str) -> str:
         """A provider may send a key back; the archive does not keep it."""
         return self.runtime.snapshot.vault.redact(text)
@@ -139,6 +153,8 @@ class ValetLifecycle:
         watcher = Watcher(self.runtime.snapshot.files, self.runtime.snapshot.seen)
         while True:
             await asyncio.sleep(POLL)
+            if self.runtime.memory is not None:
+                await self.runtime.memory.sync()
             if watcher.changed():
                 # What was read counts, not what the files are by now; after a failure, whatever they are now is known to be bad.
                 seen = self.runtime.snapshot.seen if self._reload() else None
@@ -154,6 +170,8 @@ class ValetLifecycle:
             logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
             return False
         self.runtime.adopt(new)
+        if self.runtime.memory is not None:
+            self.runtime.memory.check_values()
         if self.runtime.writer is not None:
             self.runtime.writer.set_retention(new.rules.gateway.retention)
         for notice in new.notices:

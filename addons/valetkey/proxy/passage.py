@@ -6,9 +6,9 @@ A flow is saved, shown and replayed; so whatever could name a secret or is no pr
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -17,6 +17,9 @@ from ..model import Attempt, Call, Caller, Dialect, Door, Key, Outcome, Provider
 from ..policy.paths import Place
 from ..rules import Snapshot
 from .pump import Pump
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatch
 
 TargetForm = Literal["origin", "absolute", "authority"]
 
@@ -74,6 +77,9 @@ class Passage:
     attempts: list[Attempt] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     pump: Pump | None = None
+    dispatch: Dispatch | None = None
+    wake: Callable[[], None] = lambda: None
+    """Wakes the stream that waits for a permit; set by the stream layer."""
     attempt_mark: float = 0.0
     first_byte: float | None = None
     first_content: float | None = None

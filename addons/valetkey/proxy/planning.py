@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mitmproxy import http
 
 from ..formats import (
+    Bindings,
     DecodeError,
     JsonScanError,
     RequestFacts,
+    conversation,
     decoder,
+    of_request,
     read_multipart_model,
     read_request,
     splice,
 )
-from ..model import Call, Format, Key, Provider, Refusal, Route, Target
-from ..policy import credentials, keys, paths, routing
+from ..model import Call, Format, Provider, Refusal, Route, Target
+from ..policy import credentials, paths, routing
+from ..policy.failover import Ask, Option, Try, arrange
 from .passage import Passage, WirePlan
 from .runtime import Runtime
 
@@ -106,39 +110,107 @@ def _plain_headers(headers: http.Headers) -> Mapping[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
 
 
-def plan(runtime: Runtime, passage: Passage, call: Call, route: Route, content: Content, query: str) -> WirePlan | Refusal:
-    """The first target of the route that has a usable key and knows the endpoint."""
-    refusal: Refusal | None = None
-    for target in route.targets:
-        chosen = _aim(runtime, passage, target, call)
-        if isinstance(chosen, Refusal):
-            refusal = refusal or chosen
-            continue
-        return _equip(chosen, passage, call, route, content, query)
-    return refusal or Refusal(503, "no_target", f"route {route.name} has no target")
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """What a route comes to: the options for the plan, and how each is put on the wire."""
+
+    ask: Ask
+    equip: Callable[[Try], WirePlan]
+
+
+def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: Content, query: str) -> Aims | Refusal:
+    """The targets of the route that have a usable key and know the endpoint, in the order to be tried."""
+    finder = _Finder(passage, call)
+    options = finder.options(route.targets)
+    too_long, exhausted = finder.options(route.too_long), finder.options(route.exhausted)
+    options = arrange(options, route.order, finder.weights(route, options), runtime.chance())
+    if not options and not exhausted:
+        return finder.refusal or Refusal(503, "no_target", f"route {route.name} has no target")
+    ask = _ask(runtime, passage, call, content, (options or exhausted, too_long, exhausted if options else ()))
+    plans: dict[int, WirePlan] = {}
+
+    def equip(step: Try) -> WirePlan:
+        """The body is edited once per target."""
+        at = step.option.at
+        if at not in plans:
+            plans[at] = _equip(finder.aims[at], passage, call, route, content, query)
+        return replace(plans[at], key=step.key)
+
+    return Aims(ask, equip)
+
+
+def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, options: tuple[tuple[Option, ...], ...]) -> Ask:
+    gateway, first = passage.snapshot.rules.gateway, options[0]
+    bound, session = Bindings(), None
+    # What belongs to which key does not matter where there is one.
+    if any(len(option.keys) > 1 for group in options for option in group):
+        bound = of_request(call.format, call.path, call.headers, content.plain)
+        if not bound.soft and any(option.provider.rotation == "sticky" for option in first):
+            members = content.facts.members if content.facts else None
+            session = conversation(call.format, call.caller.agent, content.plain, members)
+    times = gateway.timeouts
+    return Ask(
+        options=first,
+        too_long=options[1],
+        exhausted=options[2],
+        deadline=runtime.now() + gateway.deadline,
+        attempts=gateway.attempts,
+        max_wait=times.max_wait,
+        small_wait=times.small_wait,
+        retry=times.retry,
+        hard=bound.hard,
+        soft=bound.soft,
+        session=session,
+        wake=lambda: passage.wake(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
     provider: Provider
-    key: Key | None
     mapped: paths.Mapped
     model: str | None
 
 
-def _aim(runtime: Runtime, passage: Passage, target: Target, call: Call) -> _Aim | Refusal:
-    provider = passage.snapshot.rules.providers[target.provider]
-    model = target.model or call.model
-    assert passage.place is not None
-    mapped = paths.wire_path(provider, passage.place, model)
-    if mapped is None:
-        text = f"{provider.name} has no endpoint for {call.format} as {call.endpoint}; route it to a provider that speaks it"
-        return Refusal(400, "format_not_spoken", text)
-    pool = passage.snapshot.keys.get(provider.name, ())
-    key = keys.choose(pool, runtime.turn(provider.name)) if provider.keys_needed else None
-    if provider.keys_needed and key is None:
-        return _no_key(provider)
-    return _Aim(provider, key, mapped, model)
+class _Finder:
+    """Turns targets into options, and remembers why one could not be."""
+
+    def __init__(self, passage: Passage, call: Call) -> None:
+        self._passage, self._call = passage, call
+        self.aims: dict[int, _Aim] = {}
+        self.refusal: Refusal | None = None
+        self._weights: dict[int, int] = {}
+
+    def options(self, targets: Sequence[Target]) -> tuple[Option, ...]:
+        """Those targets that could be called."""
+        found = [self._option(at, target) for at, target in enumerate(targets)]
+        return tuple(option for option in found if option is not None)
+
+    def weights(self, route: Route, options: Sequence[Option]) -> tuple[float, ...]:
+        """The weights of the options that are left."""
+        return tuple(route.weights[self._weights[option.at]] for option in options) if route.weights else ()
+
+    def _option(self, place: int, target: Target) -> Option | None:
+        passage, call = self._passage, self._call
+        assert passage.place is not None
+        provider = passage.snapshot.rules.providers[target.provider]
+        model = target.model or call.model
+        mapped = paths.wire_path(provider, passage.place, model)
+        if mapped is None:
+            text = f"{provider.name} has no endpoint for {call.format} as {call.endpoint}; route it to a provider that speaks it"
+            self._cannot(Refusal(400, "format_not_spoken", text))
+            return None
+        keys = passage.snapshot.keys.get(provider.name, ()) if provider.keys_needed else (None,)
+        if not keys:
+            self._cannot(_no_key(provider))
+            return None
+        at = len(self.aims)
+        self.aims[at] = _Aim(provider, mapped, model)
+        self._weights[at] = place
+        return Option(at, provider, model, keys)
+
+    def _cannot(self, refusal: Refusal) -> None:
+        self.refusal = self.refusal or refusal
 
 
 def _no_key(provider: Provider) -> Refusal:
@@ -155,7 +227,7 @@ def _equip(aim: _Aim, passage: Passage, call: Call, route: Route, content: Conte
     return WirePlan(
         provider=aim.provider,
         surface=aim.mapped.surface,
-        key=aim.key,
+        key=None,
         model=aim.model,
         path=aim.mapped.path + (f"?{query}" if query else ""),
         body=body,

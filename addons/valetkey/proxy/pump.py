@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from ..formats import UsageChunkFilter, UsageTap
+from ..formats import BindingTap, UsageChunkFilter, UsageTap
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,15 @@ class Transducer(Protocol):
 class Pump:
     """Feeds a tap and, when asked, a filter; remembers when the first content passed."""
 
-    def __init__(self, tap: UsageTap | None, transducer: UsageChunkFilter | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tap: UsageTap | None,
+        transducer: UsageChunkFilter | None,
+        clock: Callable[[], float],
+        bindings: BindingTap | None = None,
+    ) -> None:
         self.tap = tap
+        self.bindings = bindings
         self.broken = False
         self.ended = False
         self.bytes = 0
@@ -66,6 +73,8 @@ class Pump:
         self.bytes += len(data)
         if not data:
             self.ended = True
+        elif self.bindings is not None:
+            self.bindings.feed(data)
         if self.tap is None:
             return
         if data:

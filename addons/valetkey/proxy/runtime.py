@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mitmproxy import http
 
 from ..ledger import Archive, LedgerWriter
 from ..model import ProviderFacts
 from ..policy.paths import HostTable
+from ..policy.pools import Pools
 from ..rules import Snapshot
 from ..secrets import Environment
 from ..settings import Settings
+from .alarms import Alarms
 from .passage import Passages
+
+if TYPE_CHECKING:
+    from .memory import Memory
 
 
 @dataclass
@@ -26,6 +31,10 @@ class Runtime:
     catalog: Mapping[str, ProviderFacts]
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+    """A number in [0, 1); not for secrets."""
+    pools: Pools = field(default_factory=Pools)
+    alarms: Alarms = field(default_factory=Alarms)
     ready: bool = False
     problem: str | None = None
     passages: Passages = field(default_factory=Passages)
@@ -33,6 +42,7 @@ class Runtime:
     environment: Environment | None = None
     writer: LedgerWriter | None = None
     archive: Archive | None = None
+    memory: Memory | None = None
     own_ports: frozenset[int] = frozenset()
     tls_verified: bool = True
     """False while mitmproxy's `ssl_insecure` is on: then no credential goes out."""
@@ -46,7 +56,8 @@ class Runtime:
     def __post_init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._hosts: HostTable | None = None
-        self._turns: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
+        self._latest = 0.0
+        self._behind = 0.0
 
     @property
     def snapshot(self) -> Snapshot:
@@ -67,9 +78,16 @@ class Runtime:
         self._hosts = HostTable(snapshot.rules.providers)
         self._snapshot = snapshot
 
-    def turn(self, pool: str) -> int:
-        """A number that rises by one per call of a pool; rotation is computed from it."""
-        return next(self._turns[pool])
+    def now(self) -> float:
+        """Unix time that never goes back: when the wall clock is set back, it goes on from where it was.
+
+        Set forward, it follows; rests then end early, and the first call finds out.
+        """
+        wall = self.clock()
+        if wall + self._behind < self._latest:
+            self._behind = self._latest - wall
+        self._latest = wall + self._behind
+        return self._latest
 
     @property
     def ledger_blocks(self) -> bool:

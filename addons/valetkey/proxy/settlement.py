@@ -9,7 +9,7 @@ from mitmproxy import http
 from ..formats import UsageTap, estimate_usage
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
-from . import archive, views
+from . import archive, bindings, views
 from .calllog import log_call
 from .guard import shielded
 from .passage import Passage
@@ -33,11 +33,17 @@ class Settlement:
         meter = shielded("metering", lambda: self._meter(passage, tap), Metering())
         receipt = self._receipt(flow, passage, meter)
         passage.settled = True
+        shielded("giving up the key", lambda: self._close(flow, passage), None)
         if self.runtime.proving:
             return
         if self.runtime.writer is not None:
             self.runtime.writer.submit(receipt)
         shielded("showing the call", lambda: self._show(flow, passage, receipt), None)
+
+    def _close(self, flow: http.HTTPFlow, passage: Passage) -> None:
+        """The call is over for the pools, too."""
+        if passage.dispatch is not None and passage.outcome is not None:
+            passage.dispatch.close(passage.outcome, bindings.created(flow, passage) if passage.outcome is Outcome.OK else ())
 
     def _show(self, flow: http.HTTPFlow, passage: Passage, receipt: Receipt) -> None:
         gateway = passage.snapshot.rules.gateway
@@ -134,6 +140,8 @@ def _finished(passage: Passage, status: int | None, now: float) -> tuple[Attempt
     if not passage.attempts:
         return ()
     *before, last = passage.attempts
+    if last.outcome is not None:
+        return tuple(passage.attempts)
     answered = None if passage.refusal is not None else status
     end = passage.first_byte if passage.first_byte is not None else now
     return (*before, replace(last, status=answered, outcome=passage.outcome, ms=_ms(passage.attempt_mark, end)))

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 from mitmproxy import connection, http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
-    GetHttpConnection,
     HttpRequestHeadersHook,
     HttpResponseHeadersHook,
     HttpStream,
@@ -37,7 +37,10 @@ from mitmproxy.proxy.layers.http import (
 from ..errors import StartError, WireError
 from ..model import Outcome, Refusal
 from . import refusals, wire
+from .alarms import Rung
+from .attempting import AttemptingStream
 from .guard import DEFECT
+from .hearing import Trouble
 from .passage import Arrival, Passage, TargetForm
 from .traffic import Traffic
 
@@ -64,10 +67,9 @@ def uninstall() -> None:
     http_layers.HttpStream = _ORIGINAL  # type: ignore[misc]
 
 
-class ValetStream(HttpStream):
+class ValetStream(AttemptingStream):
     """One request and its answer."""
 
-    traffic: ClassVar[Traffic]
     _arrival: Arrival | None = None
     _answering = False
     """Whether response headers have gone to the agent."""
@@ -77,11 +79,15 @@ class ValetStream(HttpStream):
     # The guard around every step.
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        yield from self._guard(super()._handle_event(event))
+        if isinstance(event, Rung):
+            yield from self._guard(self.time_is_up())
+        elif not self.is_stale(event):
+            yield from self._guard(super()._handle_event(event))
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Events after a CONNECT or a 101, guarded like all others."""
-        yield from self._guard(super().passthrough(event))
+        if not isinstance(event, Rung) and not self.is_stale(event):
+            yield from self._guard(super().passthrough(event))
 
     def _guard(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
         reply: Any = None
@@ -105,7 +111,8 @@ class ValetStream(HttpStream):
         flow: http.HTTPFlow | None = getattr(self, "flow", None)
         passage = self.traffic.passage(flow)
         if self._asked and self.context.server.connected:
-            yield SendHttp(RequestProtocolError(self.stream_id, refusal.reason, ErrorCode.CANCEL), self.context.server)
+            yield SendHttp(RequestProtocolError(self.current_id, refusal.reason, ErrorCode.CANCEL), self.context.server)
+        self.forget_attempt()
         if not self._answering:
             answer = refusals.response(refusal, passage.dialect) if passage else refusals.plain(refusal)
             if flow is not None:
@@ -128,10 +135,14 @@ class ValetStream(HttpStream):
     def _leaving(self, command: commands.Command) -> commands.Command:
         if isinstance(command, HttpRequestHeadersHook) and self._arrival is not None:
             self.traffic.runtime.passages.arrived(self.flow, self._arrival)
+        if isinstance(command, http_layers.DropStream):
+            self.forget_attempt()
         if not isinstance(command, SendHttp):
             return command
         if command.connection is self.context.client:
             self._answering = self._answering or isinstance(command.event, ResponseHeaders)
+            if command.event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
+                return SendHttp(replace(command.event, stream_id=self.stream_id), command.connection)
             return command
         return self._to_server(command)
 
@@ -142,10 +153,10 @@ class ValetStream(HttpStream):
             assert isinstance(command.connection, connection.Server)
             request = self.traffic.wire_request(self.flow, passage, command.connection)
             self._asked = True
-            return SendHttp(RequestHeaders(event.stream_id, request, event.end_stream), command.connection)
-        if isinstance(event, RequestData) and not self.flow.request.stream and self.flow.websocket is None:
-            return SendHttp(RequestData(event.stream_id, wire.body(event.data, passage)), command.connection)
-        return command
+            event = RequestHeaders(event.stream_id, request, event.end_stream)
+        elif isinstance(event, RequestData) and not self.flow.request.stream and self.flow.websocket is None:
+            event = RequestData(event.stream_id, wire.body(event.data, passage))
+        return SendHttp(self.sent(event), command.connection)
 
     # The request.
 
@@ -172,14 +183,14 @@ class ValetStream(HttpStream):
             yield from self.client_state(RequestData(self.stream_id, held))
         else:
             assert self.flow.response is not None
-            yield from self._answer(self.flow.response)
+            yield from self.answer(self.flow.response)
         return True
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         """As the parent does, but an answer that is already known is given at once, and the rest of the body dropped."""
         if self.flow.response is not None:
             self.server_state = self.state_wait_for_response_headers
-            yield from self._answer(self.flow.response)
+            yield from self.answer(self.flow.response)
             return
         yield from super().start_request_stream()
         if self._answering and self.client_state == self.state_errored:
@@ -191,33 +202,6 @@ class ValetStream(HttpStream):
             self.client_state = self.state_done
             yield from self.flow_done()
 
-    def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        """Connect to where the plan goes, which need not be where the agent thinks it calls."""
-        passage = self.traffic.passage(self.flow)
-        if passage is None or passage.plan is None:
-            if passage is not None:
-                raise RuntimeError("a call without a plan must not reach an upstream")
-            return (yield from super().make_server_connection())
-        self.traffic.attempt_begins(passage)
-        upstream = passage.plan.provider.upstream
-        via = None if passage.plan.provider.named_on_loopback else self.flow.server_conn.via
-        reply = yield GetHttpConnection((upstream.host, upstream.port), upstream.scheme == "https", via)
-        server, error = reply
-        if error:
-            self._forget_failed_connections()
-            yield from self._upstream_failed(passage, error)
-            return False
-        self.context.server = self.flow.server_conn = server
-        return not (yield from self.check_killed(True))
-
-    def _forget_failed_connections(self) -> None:
-        """mitmproxy keeps a failed connection as an answer for all later calls of this client; a host may come back."""
-        parent = self.context.layers[self.context.layers.index(self) - 1]
-        assert isinstance(parent, http_layers.HttpLayer)
-        for known in parent.connections:
-            if isinstance(known, connection.Server) and known.error and not known.connected:
-                known.error = None
-
     # The answer.
 
     def _stream_answer(self, held: bytes) -> layer.CommandGenerator[None]:
@@ -227,18 +211,18 @@ class ValetStream(HttpStream):
         yield from self.server_state(ResponseData(self.stream_id, held))
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
-        """While nothing has reached the agent, a broken upstream is a 502 in the agent's format, not a closed connection."""
+        """While nothing has reached the agent, a broken upstream is a failed attempt, not a closed connection."""
         passage = self.traffic.passage(self.flow) if hasattr(self, "flow") else None
-        waiting = self.server_state in (self.state_wait_for_response_headers, self.state_consume_response_body)
-        if isinstance(event, ResponseProtocolError) and passage is not None and waiting and self._agent_waits():
-            self.response_body_buf.clear()
-            yield from self._upstream_failed(passage, event.message)
-        else:
-            if passage is not None and not passage.settled:
-                self.traffic.broke_off(passage, by_agent=isinstance(event, RequestProtocolError))
-                if isinstance(event, ResponseProtocolError) and self.server_state == self.state_stream_response_body:
-                    yield from self._say_that_it_broke(passage, event.message)
-            yield from super().handle_protocol_error(event)
+        if isinstance(event, ResponseProtocolError):
+            self._open = False
+            if passage is not None and passage.dispatch is not None and self.is_heard() and self._agent_waits():
+                yield from self.attempt_failed(passage, Trouble(event.message))
+                return
+        if passage is not None and not passage.settled:
+            self.traffic.broke_off(passage, by_agent=isinstance(event, RequestProtocolError))
+            if isinstance(event, ResponseProtocolError) and self.server_state == self.state_stream_response_body:
+                yield from self._say_that_it_broke(passage, event.message)
+        yield from super().handle_protocol_error(event)
 
     def _say_that_it_broke(self, passage: Passage, error: str) -> layer.CommandGenerator[None]:
         """End a stream that broke after its first byte in the words of its format, where the format has any."""
@@ -249,11 +233,7 @@ class ValetStream(HttpStream):
     def _agent_waits(self) -> bool:
         return not self._answering and self.client_state != self.state_errored
 
-    def _upstream_failed(self, passage: Passage, error: str) -> layer.CommandGenerator[None]:
-        refusal = self.traffic.upstream_failed(passage, error)
-        yield from self._answer(refusals.response(refusal, passage.dialect))
-
-    def _answer(self, answer: http.Response) -> layer.CommandGenerator[None]:
+    def answer(self, answer: http.Response) -> layer.CommandGenerator[None]:
         """Give an answer of our own, with the hooks that an answer has."""
         self.flow.response = answer
         answer.timestamp_start = time.time()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import connection, http
 
 from ..formats import error_event
-from ..model import Attempt, Format, Outcome, Refusal
+from ..model import Format, Outcome, Refusal
 from . import wire
 from .passage import Passage
 from .refusals import PREFIX
@@ -36,28 +36,11 @@ class Traffic:
         """The call that `flow` is, if it is one."""
         return self.runtime.passages.of(flow) if flow is not None else None
 
-    def attempt_begins(self, passage: Passage) -> None:
-        """Note the attempt before anything is dialled, so that no ending can lose it."""
-        plan = passage.plan
-        assert plan is not None
-        passage.attempt_mark = self.runtime.monotonic()
-        key = plan.key.id if plan.key else None
-        passage.attempts.append(Attempt(plan.provider.name, plan.model, key, plan.provider.upstream.origin))
-
     def wire_request(self, flow: http.HTTPFlow, passage: Passage | None, server: connection.Server) -> http.Request:
         """The copy that goes out, with the credential. Raises WireError when it must not."""
         if passage is None:
             return wire.foreign_request(flow, server, self.runtime)
         return wire.request(flow, passage, server, self.runtime)
-
-    def upstream_failed(self, passage: Passage, error: str) -> Refusal:
-        """The refusal for an upstream that gave no answer."""
-        plan = passage.plan
-        assert plan is not None
-        passage.outcome = Outcome.NETWORK
-        origin = plan.provider.upstream.origin
-        passage.refusal = Refusal(502, "upstream_failed", f"{plan.provider.name} at {origin} gave no answer: {error}")
-        return passage.refusal
 
     def last_words(self, flow: http.HTTPFlow, passage: Passage, error: str) -> bytes:
         """The error event for a stream that broke; empty where the format ends a broken stream by closing it."""

@@ -18,6 +18,7 @@ from ..model import (
     Rules,
     Target,
     Timeouts,
+    Window,
 )
 from . import values
 from .checks import Finding
@@ -64,6 +65,13 @@ class Builder:
             key_specs=keys,
             keys_needed=entry.keys != "none" and (facts.keys or keys is not None),
             rotation=entry.rotation,
+            quota_groups=tuple(entry.quota_groups.items()),
+            concurrency=entry.concurrency.hard,
+            soft_concurrency=entry.concurrency.soft,
+            spacing=entry.spacing,
+            leave_at=entry.leave_at,
+            model_tiers=tuple(entry.model_tiers.items()),
+            window=Window(entry.window.kind, entry.window.length, entry.window.tolerance),
             allow=entry.models.allow,
             deny=entry.models.deny,
             open=entry.open,
@@ -108,19 +116,39 @@ class Builder:
             return None
         lines = [self._document.line_of(("providers", name, "keys", at)) for at in range(len(entry.keys))]
         return tuple(
-            KeySpec(key.ref, key.name, key.priority, key.organization, key.project, tuple(key.headers.items()), line)
+            KeySpec(
+                ref=key.ref,
+                name=key.name,
+                priority=key.priority,
+                organization=key.organization,
+                project=key.project,
+                headers=tuple(key.headers.items()),
+                weight=key.weight,
+                concurrency=key.concurrency,
+                line=line,
+            )
             for key, line in zip(entry.keys, lines, strict=True)
         )
 
     def _route(self, at: int, entry: RouteEntry, providers: Mapping[str, Provider]) -> RouteRule:
         path: Path = ("routes", at)
-        targets = tuple(self._target((*path, "to"), text, providers) for text in entry.to)
+        targets, too_long, exhausted = (
+            tuple(self._target((*path, *place), text, providers) for text in texts)
+            for place, texts in (
+                (("to",), entry.to),
+                (("fallback", "too_long"), entry.fallback.too_long),
+                (("fallback", "exhausted"), entry.fallback.exhausted),
+            )
+        )
         return RouteRule(
             name=entry.name or f"route-{at + 1}",
             match=_match(entry),
             to=targets,
             deny=entry.deny,
             order=entry.order,
+            weights=entry.weights,
+            too_long=too_long,
+            exhausted=exhausted,
             set_body=tuple(entry.set.items()),
             remove_body=entry.remove,
             line=self._document.line_of(path),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..model import Key, KeySpec, Match, Provider, RouteRule, Rules, Target
 from ..policy import credentials, routing
 from ..secrets import key_name
+from .globs import wider
 from .nodes import Path
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -32,6 +33,7 @@ def findings(rules: Rules) -> Iterator[Finding]:
     """Everything wrong with rules whose words and types are right."""
     for provider in rules.providers.values():
         yield from _of_keys(provider)
+        yield from _of_tiers(provider)
     for at, route in enumerate(rules.routes):
         yield from _unreachable(at, route, rules.routes[:at])
         yield from _of_targets(at, route, rules)
@@ -49,14 +51,9 @@ def covers(wide: Match, narrow: Match) -> bool:
                 return False
             continue
         broad, slim = getattr(wide, each.name), getattr(narrow, each.name)
-        if broad and not (slim and all(any(_wider(b, s) for b in broad) for s in slim)):
+        if broad and not (slim and all(any(wider(b, s) for b in broad) for s in slim)):
             return False
     return True
-
-
-def _wider(broad: str, slim: str) -> bool:
-    """`gpt-*` is wider than `gpt-4*`: as text, a glob's own marks are matched by `*` and nothing else."""
-    return broad == slim or (fnmatchcase(slim, broad) and not set("?[]") & set(broad))
 
 
 def _unreachable(at: int, route: RouteRule, earlier: Sequence[RouteRule]) -> Iterator[Finding]:
@@ -68,22 +65,37 @@ def _unreachable(at: int, route: RouteRule, earlier: Sequence[RouteRule]) -> Ite
 
 def _of_targets(at: int, route: RouteRule, rules: Rules) -> Iterator[Finding]:
     """Targets that can never be called. Those that name no provider are told of where they are read."""
-    path: Path = ("routes", at, "to")
-    known = [(target, rules.providers[target.provider]) for target in route.to if target.provider in rules.providers]
+    path: Path = ("routes", at)
+    yield from _of_list((*path, "to"), route.to, route.match, rules)
+    yield from _of_list((*path, "fallback", "too_long"), route.too_long, route.match, rules)
+    yield from _of_list((*path, "fallback", "exhausted"), route.exhausted, route.match, rules)
+    yield from _of_fallbacks((*path, "fallback"), route)
+
+
+def _of_list(path: Path, targets: Sequence[Target], match: Match, rules: Rules) -> Iterator[Finding]:
+    known = [(target, rules.providers[target.provider]) for target in targets if target.provider in rules.providers]
     for target, provider in known:
         if target.model is not None and not routing.visible_models(provider, [target.model]):
-            text = f"{_written(target)}: the lists of {provider.name} forbid this model"
-            yield Finding(path, text, f"see providers.{provider.name}.models")
-        if route.match.format and not any(_speaks(provider, wanted) for wanted in route.match.format):
-            text = f"{_written(target)}: {provider.name} does not speak {', '.join(route.match.format)}"
+            yield Finding(
+                path, f"{target}: the lists of {provider.name} forbid this model", f"see providers.{provider.name}.models"
+            )
+        if match.format and not any(_speaks(provider, wanted) for wanted in match.format):
+            text = f"{target}: {provider.name} does not speak {', '.join(match.format)}"
             yield Finding(path, text, "route it to a provider that does")
-    for wanted in route.match.format if len(known) > 1 else ():
+    for wanted in match.format if len(known) > 1 else ():
         if not any(_speaks(provider, wanted) for _, provider in known):
             yield Finding(path, f"none of the targets speaks {wanted}", "add one that does, or take the format out of match")
 
 
-def _written(target: Target) -> str:
-    return target.provider if target.model is None else f"{target.provider}/{target.model}"
+def _of_fallbacks(path: Path, route: RouteRule) -> Iterator[Finding]:
+    """A fallback to where the call has just come from."""
+    for target in route.exhausted:
+        if target in route.to:
+            yield Finding(
+                (*path, "exhausted"), f"{target} is among the targets of to, which have failed by then", "remove it here"
+            )
+    if route.to and {*route.to} <= {*route.too_long}:
+        yield Finding((*path, "too_long"), f"{route.to[0]} has just found the prompt too long", "name a target that takes more")
 
 
 def _speaks(provider: Provider, wanted: str) -> bool:
@@ -107,6 +119,16 @@ def _of_keys(provider: Provider) -> Iterator[Finding]:
             text = f"two keys are called {provider.name}/{names[at]}"
             yield Finding(path, text, "give one of them another name:")
         yield from _of_extras(path, provider, spec)
+
+
+def _of_tiers(provider: Provider) -> Iterator[Finding]:
+    """Models that no key may be used for, because all of them have a higher priority number."""
+    best = min((spec.priority for spec in provider.key_specs or ()), default=None)
+    for pattern, tier in provider.model_tiers:
+        if best is not None and best > tier:
+            path: Path = ("providers", provider.name, "model_tiers", pattern)
+            text = f"{pattern} may use keys of priority {tier} at most, and {provider.name} has none below {best}"
+            yield Finding(path, text, f"write {best} or more here, or give a key priority: {tier}")
 
 
 def _of_extras(path: Path, provider: Provider, spec: KeySpec) -> Iterator[Finding]:

@@ -31,8 +31,11 @@ _WORDS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
     (("providers", "*", "keys", "*"), schema.KeyEntry),
     (("providers", "*", "models"), schema.ModelLists),
     (("providers", "*", "prices", "*"), schema.PriceEntry),
+    (("providers", "*", "concurrency"), schema.ConcurrencyEntry),
+    (("providers", "*", "window"), schema.WindowEntry),
     (("routes", "*"), schema.RouteEntry),
     (("routes", "*", "match"), schema.MatchEntry),
+    (("routes", "*", "fallback"), schema.FallbackEntry),
     (("agents", "*"), schema.AgentEntry),
 )
 

@@ -6,36 +6,29 @@ from collections.abc import Iterator, Mapping
 
 from ..model import Provider, ProviderFacts
 from . import values
+from .globs import overlap, wider
 from .nodes import Document, Path
-from .schema import ProviderEntry, RulesFile
+from .schema import RulesFile
 
 
 def notices(
     document: Document, file: RulesFile, providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]
 ) -> Iterator[str]:
     """Each with file and line, in the file's order of sections."""
-    for path, text in (*_not_yet(document, file), *_elsewhere(providers, catalog), *_borrowed(providers, catalog)):
+    found = (*_not_yet(document, file), *_elsewhere(providers, catalog), *_borrowed(providers, catalog), *_shared(providers))
+    for path, text in found:
         yield f"{document.name}:{document.line_of(path)}: {text}"
 
 
 def _not_yet(document: Document, file: RulesFile) -> Iterator[tuple[Path, str]]:
     """What the file asks for and this version does not do yet; said, not swallowed."""
-    wanted: list[Path] = [("gateway", word) for word in ("deadline", "timeouts")]
+    wanted: list[Path] = []
     for name, provider in file.providers.items():
-        wanted += _of_provider(("providers", name), provider)
-    wanted += [("routes", at, "order") for at, route in enumerate(file.routes) if route.order != "priority"]
+        count = 0 if provider.keys is None or isinstance(provider.keys, str) else len(provider.keys)
+        wanted += [("providers", name, "keys", at, "budget") for at in range(count)]
     wanted += [("agents", at, word) for at in range(len(file.agents)) for word in ("budget", "rate")]
     for path in filter(document.has, wanted):
         yield path, f"{'.'.join(str(step) for step in path)} is accepted but not enforced yet"
-
-
-def _of_provider(path: Path, provider: ProviderEntry) -> Iterator[Path]:
-    for word in ("quota_groups", "concurrency", *(("rotation",) if provider.rotation != "round_robin" else ())):
-        yield (*path, word)
-    count = 0 if provider.keys is None or isinstance(provider.keys, str) else len(provider.keys)
-    for at in range(count):
-        for word in ("budget", "concurrency", "weight"):
-            yield (*path, "keys", at, word)
 
 
 def _elsewhere(providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]) -> Iterator[tuple[Path, str]]:
@@ -55,6 +48,21 @@ def _borrowed(providers: Mapping[str, Provider], catalog: Mapping[str, ProviderF
             owner = next((owner for variable, owner in owners.items() if _is_of(spec.ref, variable)), name)
             if owner != name:
                 yield ("providers", name, "keys", at), f"{spec.ref} is a key of {owner} by its name, and is sent to {name}"
+
+
+def _shared(providers: Mapping[str, Provider]) -> Iterator[tuple[Path, str]]:
+    """Models that two quota groups claim. A narrower group before a wider one is how an exception is written."""
+    for name, provider in providers.items():
+        for at, (group, globs) in enumerate(provider.quota_groups):
+            found = ((first, mine, yours) for first, others in provider.quota_groups[:at] for mine in others for yours in globs)
+            for first, mine, yours in found:
+                if _collide(mine.lower(), yours.lower()):
+                    text = f"models of {name} that match both {mine} and {yours} are of the quota group {first}, which is first"
+                    yield ("providers", name, "quota_groups", group), values.masked(text)
+
+
+def _collide(first: str, second: str) -> bool:
+    return overlap(first, second) and (first == second or not wider(second, first))
 
 
 def _is_of(reference: str, variable: str) -> bool:

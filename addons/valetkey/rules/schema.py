@@ -62,6 +62,7 @@ _WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items"
 _SOME_WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
 
 Duration = Annotated[float, BeforeValidator(values.duration), _notation("A duration", "10s", "500ms", "2m")]
+Limit = Annotated[float, BeforeValidator(values.time_limit), _notation("A duration, not zero", "10s", "500ms", "2m")]
 Retention = Annotated[float, BeforeValidator(values.retention), _notation("A duration", "90 days")]
 Size = Annotated[int, BeforeValidator(values.size), _notation("A size", "64 MB")]
 Listen = Annotated[Address, BeforeValidator(values.address), _notation("host:port on loopback", "127.0.0.1:8080")]
@@ -99,16 +100,23 @@ class Strict(BaseModel):
 class TimeoutsEntry(Strict):
     """Time limits of one attempt."""
 
-    connect: Duration = Timeouts().connect
+    connect: Limit = Timeouts().connect
     """Until the connection stands."""
-    first_byte: Duration = Timeouts().first_byte
-    """Until the answer begins."""
-    between_events: Duration = Timeouts().between_events
+    first_byte: Limit = Timeouts().first_byte
+    """Until a streamed answer begins."""
+    whole: Limit = Timeouts().whole
+    """Until an answer that is not streamed begins, which is when all of it has been made."""
+    between_events: Limit = Timeouts().between_events
     """Between two pieces of a streamed answer."""
-    hold: Duration = Timeouts().hold
-    """How long the headers of a stream are held until its first event shows that it went well."""
+    hold: Limit = Timeouts().hold
+    """How long the headers of a stream are held until its first event shows that it went well. A stream that has sent nothing
+    at all by then is given up."""
     max_wait: Duration = Timeouts().max_wait
-    """How long a call may wait for a key to become free."""
+    """How long a call may wait in all for keys that rest or are busy."""
+    small_wait: Duration = Timeouts().small_wait
+    """How long a call waits in all for the key with its prompt cache, rather than taking another."""
+    retry: Duration = Timeouts().retry
+    """The pause before the same key is tried again after the provider failed; half as much again is added at random."""
 
 
 class GatewayEntry(Strict):
@@ -134,10 +142,14 @@ class GatewayEntry(Strict):
     """What happens to hosts that are no provider: passed through undecrypted, or denied."""
     egress_allow: Destinations = ()
     """Hosts, host:port, addresses or networks that may be reached although they are private, or although egress is denied."""
-    deadline: Duration = DEFAULTS.deadline
-    """Bounds choosing, waiting and retrying; never cuts an answering stream. Not enforced yet."""
+    deadline: Limit = DEFAULTS.deadline
+    """No attempt begins, and no waiting goes on, later than this; never cuts an attempt that is on its way."""
+    attempts: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS.attempts
+    """The most attempts of one call, at all its keys and targets."""
+    retry_empty: Switch = False
+    """Whether an answer without any content counts as a failure of the provider and is asked for again."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
-    """How long each step of an attempt may take. Not enforced yet."""
+    """How long each step of an attempt may take."""
     headers: Switch = True
     """Whether answers carry x-valetkey-* headers."""
     max_body: Size = DEFAULTS.max_body
@@ -171,17 +183,17 @@ class KeyEntry(Strict):
     name: Name | None = None
     """The key's id is provider/name; without it the name follows from the reference."""
     priority: Annotated[int, Field(ge=1)] = 1
-    """Keys of the lowest number are used."""
+    """The keys of the lowest number that has a usable one are used."""
     organization: str | None = None
     """The organisation that is billed, for providers that know such a header."""
     project: str | None = None
     """The project that is billed, for providers that know such a header."""
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]] = {}
     """Further headers that are sent with this key; no credentials."""
-    weight: Annotated[float, Field(gt=0)] | None = None
-    """Not enforced yet."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Its share of the calls, compared with other keys of its priority; for the rotations balanced and least_busy."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
-    """Not enforced yet."""
+    """The most calls that it serves at once, in place of the provider's concurrency; more wait in line."""
     budget: Budget | None = None
     """Not enforced yet."""
 
@@ -225,6 +237,47 @@ class PriceEntry(Strict):
     cache_write_1h: Dollars | None = None
 
 
+def _concurrency(value: object) -> object:
+    """A number alone is the hard limit."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"hard": value}
+    if not isinstance(value, dict | ConcurrencyEntry):
+        raise ValueError("a number of calls is meant here, or {soft: NUMBER, hard: NUMBER}")
+    return value
+
+
+class ConcurrencyEntry(Strict):
+    """Limits on the calls that a key serves at once."""
+
+    hard: Annotated[int, Field(gt=0)] | None = None
+    """More wait in line."""
+    soft: Annotated[int, Field(gt=0)] | None = None
+    """Keys with fewer calls are preferred; without it 1 for the rotation balanced."""
+
+    @model_validator(mode="after")
+    def _soft_comes_first(self) -> ConcurrencyEntry:
+        if self.hard is not None and self.soft is not None and self.soft > self.hard:
+            raise ValueError(f"soft ({self.soft}) is larger than hard ({self.hard}) and would never be reached; make it smaller")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For editors: a number alone will do."""
+        return {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, handler(core_schema)]}
+
+
+class WindowEntry(Strict):
+    """Over which time the use of a key is counted."""
+
+    kind: Literal["rolling", "daily", "weekly", "monthly", "provider"] = "rolling"
+    """rolling begins with the first call; daily, weekly (Sunday) and monthly begin at 03:00 UTC; provider ends when the provider
+    says that its limit is reset."""
+    length: Limit = 86400.0
+    """Of a rolling window, and of one whose end the provider does not say."""
+    tolerance: Annotated[float, Field(ge=0, le=1000)] = 3.0
+    """How many calls a key may be ahead before that counts much; 0 always takes the least used key."""
+
+
 class ProviderEntry(Strict):
     """A provider of the catalogue, or one of your own with `like` and `upstream`."""
 
@@ -235,7 +288,8 @@ class ProviderEntry(Strict):
     keys: Keys | None = None
     """References (env:NAME, file:PATH), or none for a server that needs no key; without it the environment is looked through."""
     rotation: Literal["balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid"] = "balanced"
-    """How keys are chosen. Not enforced yet: keys of the best priority take turns."""
+    """How a key is chosen among those of the best priority: the least used, one after the other, one per conversation, in turn,
+    the least busy, or by a score of all of that."""
     models: ModelLists = ModelLists()
     """Which models may be called."""
     open: Texts = ()
@@ -243,9 +297,17 @@ class ProviderEntry(Strict):
     prices: dict[Glob, PriceEntry] = {}
     """Glob on the model: US dollars per million tokens."""
     quota_groups: dict[str, Conditions] = {}
-    """Models that share one quota. Not enforced yet."""
-    concurrency: Annotated[int, Field(gt=0)] | None = None
-    """Not enforced yet."""
+    """Name: globs of models that share one quota, and therefore rest together."""
+    concurrency: Annotated[ConcurrencyEntry, BeforeValidator(_concurrency)] = ConcurrencyEntry()
+    """The most calls that each of its keys serves at once, more wait in line; or soft and hard limits."""
+    spacing: Duration = 0.0
+    """Time between two calls of one key."""
+    leave_at: Annotated[float, BeforeValidator(values.share), _notation("A share", "10%")] = 0.0
+    """What is left of a key's limit, as the provider says, when other keys are preferred."""
+    model_tiers: dict[Glob, Annotated[int, Field(ge=1)]] = {}
+    """Glob on the model: the highest priority number of keys that may be used for it."""
+    window: WindowEntry = WindowEntry()
+    """Over which time the use of a key is counted, for the rotation balanced."""
 
 
 class MatchEntry(Strict):
@@ -290,6 +352,15 @@ def _no_model(names: Any) -> Any:
     return names
 
 
+class FallbackEntry(Strict):
+    """Targets for calls that the targets of a route cannot take."""
+
+    too_long: Texts = ()
+    """For a prompt that is too long for them."""
+    exhausted: Texts = ()
+    """When all their keys rest or have failed."""
+
+
 class RouteEntry(Strict):
     """One route; the first that matches decides."""
 
@@ -298,11 +369,15 @@ class RouteEntry(Strict):
     match: MatchEntry = MatchEntry()
     """When the route applies; without it, always."""
     to: Texts = ()
-    """provider or provider/model, or a list: the first that has a usable key and speaks the format is called."""
+    """provider or provider/model, or a list: tried in order until one gives an answer."""
     deny: Annotated[str, Field(min_length=1)] | None = None
     """Refuse with this text."""
     order: Literal["priority", "random", "weighted"] = "priority"
-    """How targets are ordered. Only priority is enforced yet."""
+    """In which order targets are tried: as they stand, at random, or at random by weights."""
+    weights: tuple[Annotated[float, Field(ge=0, le=1000)], ...] = ()
+    """One for each target, with order: weighted; a target of weight 0 comes last."""
+    fallback: FallbackEntry = FallbackEntry()
+    """Where a call goes when the targets cannot take it."""
     set: Annotated[dict[Parameter, Annotated[Any, AfterValidator(_json_value)]], AfterValidator(_no_model)] = {}
     """Parameters of the JSON body; dotted names reach inside."""
     remove: Annotated[tuple[Parameter, ...], AfterValidator(_no_model), BeforeValidator(_one_or_many), _WORDS] = ()
@@ -310,12 +385,23 @@ class RouteEntry(Strict):
 
     @model_validator(mode="after")
     def _does_something(self) -> RouteEntry:
-        if self.deny is not None and (self.to or self.set or self.remove):
+        if self.deny is not None and (self.to or self.set or self.remove or self.fallback != FallbackEntry()):
             raise ValueError("a route denies, or it sends and edits; not both")
-        if self.deny is None and not (self.to or self.set or self.remove):
-            raise ValueError("a route needs to, deny, set or remove")
+        if self.deny is None and not (self.to or self.set or self.remove or self.fallback != FallbackEntry()):
+            raise ValueError("a route needs to, fallback, deny, set or remove")
         if both := {*self.set} & {*self.remove}:
             raise ValueError(f"{min(both)} is set and removed")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_its_targets(self) -> RouteEntry:
+        weighted, targets, weights = self.order == "weighted", len(self.to), len(self.weights)
+        if weights and not weighted:
+            raise ValueError(f"weights are for order: weighted (it is {self.order}); add that, or remove the weights")
+        if weighted and weights != targets:
+            raise ValueError(f"order: weighted wants one weight for each target of to; there are {weights} for {targets}")
+        if weighted and not any(self.weights):
+            raise ValueError("all weights are 0; give at least one target a weight")
         return self
 
 

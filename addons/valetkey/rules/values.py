@@ -67,6 +67,26 @@ def retention(value: object) -> float:
     return seconds
 
 
+def time_limit(value: object) -> float:
+    """A duration in which something has to happen; zero would end it before it began, and is meant as "no limit" elsewhere."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError("nothing can happen in no time; write a longer limit, or leave the word out for the default")
+    return seconds
+
+
+def share(value: object) -> float:
+    """`10%` or a number from 0 to 1, as a number from 0 to 1."""
+    found: float | None = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    elif isinstance(value, str) and (percent := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%", value.strip())):
+        found = float(percent[1]) / 100
+    if found is None or not 0 <= found <= 1:
+        raise ValueError("a share is meant here, such as 10% or 0.1")
+    return found
+
+
 def size(value: object) -> int:
     """`64 MB`, `512kb` or a number of bytes, as bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:

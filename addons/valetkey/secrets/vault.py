@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +37,10 @@ class Vault:
             return self._bindings[key_id]
         except KeyError:
             raise SecretError(f"there is no key {key_id} in the vault") from None
+
+    def fingerprint(self, key_id: str, salt: bytes) -> str:
+        """Sixteen hex digits by which a changed value is noticed after a restart; of no use without the value."""
+        return hmac.new(salt, self.reveal(key_id).encode(), hashlib.sha256).hexdigest()[:16]
 
     def redact(self, text: str) -> str:
         """`text` with every held value taken out, the longest first: one key may begin with another."""
@@ -137,7 +143,7 @@ class _Collector:
     def _take(self, provider: Provider, spec: KeySpec, written: bool) -> None:
         key = Key(
             f"{provider.name}/{key_name(spec)}", provider.name, key_name(spec), spec.priority, spec.organization,
-            spec.project, spec.headers,
+            spec.project, spec.headers, spec.weight, spec.concurrency,
         )  # fmt: skip
         self._references[key.id] = spec.ref
         if (path := file_of(spec.ref, self._folder)) is not None:

@@ -10,6 +10,8 @@ from .text import answer, dump, last_text, pieces, prompt_of, sse, tokens
 
 Body = dict[str, Any]
 MODELS = ("claude-sonnet-4-5", "claude-haiku-4-5", "claude-opus-4-5")
+REMEMBERED = 10_000
+"""Prompt prefixes that are remembered; then all are forgotten at once, as caches are."""
 
 
 class Anthropic:
@@ -63,6 +65,8 @@ class Anthropic:
         cached = tokens(prefix)
         if prefix in self._cached:
             return usage | {"cache_read_input_tokens": cached}
+        if len(self._cached) >= REMEMBERED:
+            self._cached.clear()
         self._cached.add(prefix)
         slot = "ephemeral_1h_input_tokens" if control.get("ttl") == "1h" else "ephemeral_5m_input_tokens"
         return usage | {"cache_creation_input_tokens": cached, "cache_creation": usage["cache_creation"] | {slot: cached}}

@@ -7,6 +7,8 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, islice, repeat
 from typing import Any
 
 import brotli
@@ -14,6 +16,7 @@ import zstandard
 
 from . import anthropic, errors, gemini, ollama, openai
 from .anthropic import Anthropic
+from .counts import Counts
 from .credentials import accepted, carried, key_of
 from .faults import Fault, Faults
 from .wire_types import Fields, Piece, Request, Script
@@ -27,27 +30,42 @@ _ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
     "br": brotli.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }
+_NOISE = {
+    "anthropic": b'event: ping\ndata: {"type":"ping"}\n\n',
+    "openai": b": keep-alive\n\n",
+    "gemini": b": keep-alive\r\n\r\n",
+}
+_OPENED = ("anthropic", "openai")
+"""Their streams begin with an event that holds no content."""
 Body = dict[str, Any]
 
 
 class App:
     """The simulated providers. `keys` are the ones taken, by provider name; None takes whatever is no dummy."""
 
-    def __init__(self, keys: Mapping[str, Collection[str]] | None = None) -> None:
-        self.faults = Faults()
+    def __init__(self, keys: Mapping[str, Collection[str]] | None = None, seed: int = 0) -> None:
+        self.faults = Faults(seed)
+        self.counts = Counts()
         self._keys = keys
         self._anthropic = Anthropic()
 
     def answer(self, request: Request) -> Script:
-        """The answer to a request."""
+        """The answer to a request, counted."""
         path = request.path.partition("?")[0]
         dialect = _dialect(request, path)
+        script = self._answer(request, path, dialect)
+        self.counts.add(key_of(request, dialect), script.trouble or str(script.status))
+        good = script.status == 200 and script.trouble is None
+        return replace(script, sent=self.counts.finished) if good else script
+
+    def _answer(self, request: Request, path: str, dialect: str) -> Script:
         body = _json(request.body)
-        model = str(body.get("model") or "")
         try:
-            fault = self.faults.take(request, model)
+            fault = self.faults.take(request, str(body.get("model") or ""))
         except ValueError as error:
             return _whole(400, json.dumps({"error": {"message": str(error)}}).encode())
+        if fault.broken is not None:
+            return Script(0, [], [], delay=fault.slow, broken=fault.broken, trouble=fault.broken)
         relative = _RELATIVES.get(request.host, "openai")
         problem = self._refused(request, dialect, relative) or _commanded(fault, dialect, relative)
         script = problem or self._content(dialect, relative, request, path, body, fault)
@@ -141,13 +159,16 @@ def _dialect(request: Request, path: str) -> str:
 
 def _commanded(fault: Fault, dialect: str, relative: str) -> Script | None:
     """The error answer that a fault asks for."""
-    if fault.kind is not None:
+    if fault.error_whole:
+        _, body, _ = errors.error(dialect, relative, fault.kind or errors.usual(dialect), fault.retry_after_ms)
+        return replace(_whole(200, body, _headers(dialect)), trouble="error_whole")
+    if fault.kind is not None and not fault.error_first:
         return _error(dialect, relative, fault.kind, fault)
     return _error(dialect, relative, errors.KINDS.get(fault.status, "server"), fault) if fault.status is not None else None
 
 
 def _error(dialect: str, relative: str, kind: str, fault: Fault | None) -> Script:
-    status, body, headers = errors.error(dialect, relative, kind)
+    status, body, headers = errors.error(dialect, relative, kind, fault.retry_after_ms if fault else None)
     if fault is not None:
         status = fault.status or status
         body = fault.body.encode() if fault.body is not None else body
@@ -173,35 +194,50 @@ def _headers(dialect: str) -> Fields:
 
 def _spoiled(script: Script, fault: Fault, dialect: str, relative: str, request: Request) -> Script:
     """The same answer with whatever goes wrong on the way."""
-    pieces: Iterable[Piece] = script.pieces
-    headers = list(script.headers)
-    if fault.error_first and not script.whole:
-        pieces = [Piece(errors.event(dialect))]
+    if not script.whole and script.status == 200:
+        script = _badly_begun(script, fault, dialect, request)
     if fault.malformed:
-        pieces = [Piece(b'data: {"choices": [{"delta": \n\ndata: nonsense\n\n: \n\n\xff\xfe{{{')]
+        nonsense = Piece(b'data: {"choices": [{"delta": \n\ndata: nonsense\n\n: \n\n\xff\xfe{{{')
+        script = replace(script, pieces=[nonsense], trouble="malformed")
     if fault.empty:
-        pieces = []
+        script = replace(script, pieces=[], trouble="empty")
     if fault.echo:
-        reflected = " ".join(carried(request))
-        headers.append(("x-echo", reflected))
-        pieces = [Piece(json.dumps({"error": {"message": f"your key was {reflected}"}}).encode())]
+        script = _reflecting(script, request)
     if fault.stall is not None or fault.cut is not None:
-        pieces = _broken_off(pieces, fault)
-    if fault.encode and fault.encode in _ENCODERS:
-        body = b"".join(piece.data for piece in pieces)
-        pieces, headers = [Piece(_ENCODERS[fault.encode](body))], [*headers, ("content-encoding", fault.encode)]
-    cut_whole = script.whole and fault.cut is not None
-    return Script(script.status, headers, pieces, script.whole and not cut_whole and fault.stall is None, fault.slow)
+        trouble = "stall" if fault.cut is None else "cut"
+        script = replace(script, pieces=_broken_off(script.pieces, fault), whole=False, trouble=trouble)
+    if fault.encode is not None and fault.encode in _ENCODERS:
+        body = b"".join(piece.data for piece in script.pieces)
+        headers = [*script.headers, ("content-encoding", fault.encode)]
+        script = replace(script, pieces=[Piece(_ENCODERS[fault.encode](body))], headers=headers)
+    return replace(script, delay=fault.slow)
+
+
+def _badly_begun(script: Script, fault: Fault, dialect: str, request: Request) -> Script:
+    """A stream that does not begin with content."""
+    pieces = iter(script.pieces)
+    # What stands before an error is what would stand before the content.
+    opening = list(islice(pieces, 1 if fault.noise and dialect in _OPENED else 0))
+    opening += repeat(Piece(_NOISE.get(dialect, b"\n"), fault.delay), fault.noise or 0)
+    if fault.first_stall:
+        return replace(script, pieces=[*opening, Piece(hold=True)], trouble="first_stall")
+    if fault.error_first:
+        responses = request.path.partition("?")[0].endswith("/responses")
+        error = Piece(errors.event(dialect, fault.kind, fault.retry_after_ms, responses=responses), fault.delay)
+        return replace(script, pieces=[*opening, error], trouble="error_first")
+    return replace(script, pieces=chain(opening, pieces)) if opening else script
+
+
+def _reflecting(script: Script, request: Request) -> Script:
+    reflected = " ".join(carried(request))
+    body = json.dumps({"error": {"message": f"your key was {reflected}"}}).encode()
+    return replace(script, headers=[*script.headers, ("x-echo", reflected)], pieces=[Piece(body)], trouble="echo")
 
 
 def _broken_off(pieces: Iterable[Piece], fault: Fault) -> Iterator[Piece]:
     """As many pieces as the fault lets through, then silence or a broken connection."""
-    limit = fault.cut if fault.cut is not None else fault.stall or 0
-    for at, piece in enumerate(pieces):
-        if at >= limit:
-            break
-        yield piece
-    yield Piece(cut=True) if fault.cut is not None else Piece(delay=3600.0)
+    yield from islice(pieces, fault.cut if fault.cut is not None else fault.stall)
+    yield Piece(cut=True) if fault.cut is not None else Piece(hold=True)
 
 
 def _json(body: bytes) -> Body:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .app import App
+from .counts import Counts
 from .credentials import carried
 from .faults import Faults, parse_fault
 from .transports import serve_connection
@@ -34,7 +35,10 @@ class TlsFiles:
 
 
 class Simulator:
-    """A provider that speaks all formats. `keys` are the keys taken per provider; None takes whatever is no dummy."""
+    """A provider that speaks all formats. `keys` are the keys taken per provider; None takes whatever is no dummy.
+
+    With `record` it remembers the requests. `seed` decides what faults with a chance strike.
+    """
 
     def __init__(
         self,
@@ -44,10 +48,11 @@ class Simulator:
         tls: TlsFiles | None = None,
         keys: Mapping[str, Collection[str]] | None = None,
         record: bool = True,
+        seed: int = 0,
     ) -> None:
         self.seen: deque[Seen] = deque(maxlen=REMEMBERED)
         self._host, self.port, self._tls, self._record = host, port, tls, record
-        self._app = App(keys)
+        self._app = App(keys, seed)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,6 +60,16 @@ class Simulator:
     def faults(self) -> Faults:
         """What goes wrong."""
         return self._app.faults
+
+    @property
+    def counts(self) -> Counts:
+        """What it has done."""
+        return self._app.counts
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return len(self._tasks)
 
     @property
     def url(self) -> str:
@@ -106,6 +121,10 @@ class Simulator:
                 return _json(200, {"status": "ok"})
             case "GET", "seen":
                 return _json(200, [_shown(seen) for seen in self.seen])
+            case "GET", "counts":
+                return _json(200, self.counts.shown())
+            case "DELETE", "counts":
+                self.counts.clear()
             case "DELETE", "seen":
                 self.seen.clear()
             case "DELETE", "faults":

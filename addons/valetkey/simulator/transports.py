@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
-from collections.abc import Callable
+import struct
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import h2.config
 import h2.connection
@@ -12,7 +16,7 @@ import h2.events
 import h2.exceptions
 import h11
 
-from .wire_types import Fields, Piece, Request, Script
+from .wire_types import Broken, Fields, Piece, Request, Script
 
 Answer = Callable[[Request], Script]
 _CHUNK = 65536
@@ -22,12 +26,17 @@ class Cut(Exception):
     """A script breaks the connection here."""
 
 
+class End(Exception):
+    """A script ends the connection here, in good order."""
+
+
 async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
     """Speak whatever was negotiated until the client is done. Broken connections end it quietly."""
     tls = writer.get_extra_info("ssl_object")
     talk = _Http2 if tls is not None and tls.selected_alpn_protocol() == "h2" else _Http1
     try:
-        await talk(reader, writer, answer).run()
+        with contextlib.suppress(End):
+            await talk(reader, writer, answer).run()
     except (ConnectionError, Cut, h11.RemoteProtocolError, h2.exceptions.ProtocolError, TimeoutError, ssl.SSLError):
         writer.transport.abort()
     finally:
@@ -80,22 +89,39 @@ class _Http1:
 
     async def _play(self, script: Script, head_only: bool) -> None:
         await asyncio.sleep(script.delay)
+        if script.broken is not None:
+            await self._break(script.broken)
         pieces = list(script.pieces) if script.whole else script.pieces
         headers: Fields = list(script.headers)
         if script.whole:
             headers.append(("content-length", str(sum(len(piece.data) for piece in pieces))))
         out = self._connection.send(h11.Response(status_code=script.status, headers=headers)) or b""
         for piece in pieces if not head_only else ():
-            if piece.delay or piece.cut:
+            if piece.delay or piece.cut or piece.hold:
                 await self._send(out)
                 out = b""
-                await _wait(piece)
+                await _wait(piece, self._client_left)
             if piece.data:
                 out += self._connection.send(h11.Data(data=piece.data)) or b""
             if not script.whole:
                 await self._send(out)
                 out = b""
         await self._send(out + (self._connection.send(h11.EndOfMessage()) or b""))
+        script.sent()
+
+    async def _break(self, how: Broken) -> NoReturn:
+        match how:
+            case "eof":
+                raise End
+            case "headers_stall":
+                await self._client_left()
+            case "reset":
+                _reset_on_close(self._writer)
+        raise Cut
+
+    async def _client_left(self) -> None:
+        while await self._reader.read(_CHUNK):
+            pass
 
     async def _send(self, data: bytes) -> None:
         if data:
@@ -140,10 +166,18 @@ class _Http2:
             case h2.events.StreamEnded():
                 assert event.stream_id is not None
                 self._begin(event.stream_id)
-            case h2.events.StreamReset() if event.stream_id in self._tasks:
-                self._tasks.pop(event.stream_id).cancel()
+            case h2.events.StreamReset():
+                assert event.stream_id is not None
+                self._forget(event.stream_id)
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._window.set()
+
+    def _forget(self, stream: int) -> None:
+        self._heads.pop(stream, None)
+        self._bodies.pop(stream, None)
+        task = self._tasks.pop(stream, None)
+        if task is not None:
+            task.cancel()
 
     def _begin(self, stream: int) -> None:
         head, body = self._heads.pop(stream), bytes(self._bodies.pop(stream))
@@ -156,6 +190,8 @@ class _Http2:
     async def _play(self, stream: int, script: Script) -> None:
         try:
             await asyncio.sleep(script.delay)
+            if script.broken is not None:
+                await self._break(script.broken)
             pieces = list(script.pieces) if script.whole else script.pieces
             headers = [(":status", str(script.status)), *((name.lower(), value) for name, value in script.headers)]
             if script.whole:
@@ -163,10 +199,15 @@ class _Http2:
             self._connection.send_headers(stream, headers)
             for piece in pieces:
                 self._flush()
-                await _wait(piece)
+                await _wait(piece, _forever)
                 await self._data(stream, piece.data)
             self._connection.end_stream(stream)
             self._flush()
+            script.sent()
+        except End:
+            self._connection.close_connection(last_stream_id=max(0, stream - 2))
+            self._flush()
+            self._writer.close()
         except Cut:
             self._connection.reset_stream(stream, 2)
             self._flush()
@@ -174,6 +215,11 @@ class _Http2:
             return
         finally:
             self._tasks.pop(stream, None)
+
+    async def _break(self, how: Broken) -> NoReturn:
+        if how == "headers_stall":
+            await _forever()
+        raise End if how == "eof" else Cut
 
     async def _data(self, stream: int, data: bytes) -> None:
         while data:
@@ -193,8 +239,20 @@ class _Http2:
             self._writer.write(data)
 
 
-async def _wait(piece: Piece) -> None:
+async def _wait(piece: Piece, client_left: Callable[[], Awaitable[None]]) -> None:
     if piece.delay:
         await asyncio.sleep(piece.delay)
-    if piece.cut:
+    if piece.hold:
+        await client_left()
+    if piece.cut or piece.hold:
         raise Cut
+
+
+async def _forever() -> None:
+    """Until the task is cancelled, which it is when the client resets its stream or leaves."""
+    await asyncio.Event().wait()
+
+
+def _reset_on_close(writer: asyncio.StreamWriter) -> None:
+    """Let the end of a connection be seen as a reset (RST), not as its orderly end."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

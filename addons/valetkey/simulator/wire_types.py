@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 Fields = list[tuple[str, str]]
+Broken = Literal["reset", "eof", "headers_stall"]
+"""What can happen to a connection in place of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +30,31 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of a body, after a delay in seconds. `cut` breaks the connection in place of sending."""
+    """Bytes of a body, after a delay in seconds. In their place `cut` breaks the connection, `hold` waits for the client
+    to leave."""
 
     data: bytes = b""
     delay: float = 0.0
     cut: bool = False
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An answer to be played. `delay` is waited before the head; `whole` bodies get a content-length."""
+    """An answer to be played. `delay` is waited before the head; `whole` bodies get a content-length.
+
+    `broken` is what happens in place of the answer. `trouble` names what goes wrong with it, beyond what its status tells.
+    `sent` is called when the last byte has been written.
+    """
 
     status: int
     headers: Fields
     pieces: Iterable[Piece]
     whole: bool = True
     delay: float = 0.0
+    broken: Broken | None = None
+    trouble: str | None = None
+    sent: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,170 @@
+"""An error that came inside a 200 answer, told as the HTTP error it would have been."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Dialect, Format
+
+ERROR_EVENTS = frozenset({"error", "response.failed", "response.error"})
+"""Names and types of events that are an error whatever they hold (`response.error` is OpenRouter's)."""
+
+_PLACES = ("error", "response.error", "x_groq.error", "choices.*.error")
+"""Where the details of an error stand, in any format; the first that is there counts."""
+
+_SIGNS = (*(f"type={kind}" for kind in sorted(ERROR_EVENTS)), "object=error", "status=failed")
+"""What makes a whole document an error. `object: error` is Mistral's and vLLM's flat form; `status` that of a Responses body."""
+
+_NUMBERS = ("status_code", "http_status", "StatusCode", "status", "code")
+_WORDS = ("code", "type", "status", "message")
+_NOT_DETAILS = ("sequence_number", "object", "response")
+
+_STATUS: Mapping[str, int] = {
+    word: status
+    for status, words in {
+        # https://platform.openai.com/docs/guides/error-codes; those of `response.failed`:
+        # https://github.com/openai/openai-python/blob/main/src/openai/types/responses/response_error.py
+        400: "context_length_exceeded invalid_prompt invalid_encrypted_content previous_response_not_found content_filter "
+        "content_policy_violation image_content_policy_violation invalid_image invalid_image_format invalid_base64_image "
+        "invalid_image_url invalid_image_mode image_too_large image_too_small image_parse_error image_file_too_large "
+        "unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found unsupported_parameter "
+        "unsupported_value invalid_value missing_required_parameter string_above_max_length tool_use_failed "
+        "json_validate_failed invalid_argument failed_precondition out_of_range",
+        401: "invalid_api_key authentication_error invalid_authentication unauthenticated unauthorized account_deactivated",
+        402: "billing_error insufficient_balance insufficient_credits payment_required",
+        403: "permission_error permission_denied forbidden unsupported_country_region_territory",
+        404: "not_found_error not_found model_not_found deploymentnotfound",
+        408: "request_timeout",
+        409: "aborted already_exists",
+        413: "request_too_large",
+        # https://docs.mistral.ai/resources/error-glossary: 1300 is a rate limit, 3505 (below) the model's capacity.
+        429: "rate_limit_exceeded rate_limit_error rate_limited rate_limit too_many_requests insufficient_quota quota_exceeded "
+        "credit_balance_exhausted billing_not_active usage_limit_reached resource_exhausted 1300",
+        498: "capacity_exceeded",  # https://console.groq.com/docs/errors: flex tier
+        499: "cancelled",
+        500: "server_error internal_server_error internal_error api_error internal unknown data_loss",
+        501: "unimplemented",
+        502: "bad_gateway provider_unavailable",
+        503: "server_is_overloaded slow_down service_unavailable_error service_unavailable unavailable engine_overloaded "
+        "overloaded 3505",
+        504: "timeout_error gateway_timeout deadline_exceeded vector_store_timeout",
+        529: "overloaded_error",  # https://docs.claude.com/en/api/errors
+    }.items()
+    for word in words.split()
+}
+"""The status that each provider sends with an error word; Google's (google.rpc.Code) are looked up in lower case."""
+
+_GENERIC = {"invalid_request_error": 400}
+"""Words that some errors bear whose message says something else: DeepSeek's lack of money, Mistral's capacity."""
+
+_PHRASES = (
+    (re.compile(r"insufficient (?:balance|credits?)\b"), 402),
+    (re.compile(r"\brate.?limit|\btoo many requests\b|\bexceeded your current quota\b|\bquota exceeded\b"), 429),
+    (re.compile(r"\boverloaded\b|\bcapacity exceeded\b"), 503),
+)
+"""For errors that only speak, in lower case."""
+
+_UNKNOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that came inside a 200 answer, as it would have looked as an HTTP answer of its own.
+
+    `status` is an HTTP status from 400 to 599. `body` is JSON in the shape of the dialect's error bodies with the provider's own
+    details in it, so that its error table reads it (`{"error": {...}}`, Anthropic's with `"type": "error"` before).
+    """
+
+    status: int
+    body: bytes
+
+
+def failure_in(format: Format, name: str | None, event: Mapping[str, Any]) -> Failure | None:
+    """The error that an event of a stream, or a whole body, is; None when it is none. `name` is the SSE event's."""
+    details = next((found for place in _PLACES for found in reach(event, place) if _tells(found)), None)
+    if details is None and (name in ERROR_EVENTS or any(holds(event, sign) for sign in _SIGNS)):
+        details = _flat(event)
+    return None if details is None else failure_of(format, details, event)
+
+
+def failure_of(format: Format, details: Mapping[str, Any] | str, around: Mapping[str, Any] | None = None) -> Failure:
+    """The failure that `details` describe; a status may stand `around` them too. Without any sign it is 500."""
+    named = {"message": details} if isinstance(details, str) else details
+    flat = isinstance(details, str) and format.dialect is Dialect.OLLAMA
+    document: dict[str, Any] = {"error": details if flat else named or {"message": "The provider reported an error."}}
+    if format.dialect is Dialect.ANTHROPIC:
+        document = {"type": "error", **document}
+    try:
+        body = json.dumps(document, separators=(",", ":")).encode()
+    except RecursionError:  # nested just as deep as the parser could still read
+        body = b'{"error":{"message":"The provider reported an error."}}'
+    return Failure(_status(named, around or {}), body)
+
+
+def reach(document: Any, path: str) -> Iterator[Any]:
+    """The values at a dotted path: `*` steps to each item of a list, `^name` to each member of an object but `name`."""
+    name, _, rest = path.partition(".")
+    for value in _step(document, name):
+        if rest:
+            yield from reach(value, rest)
+        else:
+            yield value
+
+
+def holds(document: Any, condition: str) -> bool:
+    """Whether any value at a path is something (no null, false, zero, empty text or list), or is, or is something but, a word.
+
+    The three conditions are written `path`, `path=word` and `path!=word`.
+    """
+    path, unequal, word = condition.partition("!=")
+    if unequal:
+        return any(value and value != word for value in reach(document, path))
+    path, equal, word = condition.partition("=")
+    return any(value == word if equal else value or isinstance(value, Mapping) for value in reach(document, path))
+
+
+def _step(value: Any, name: str) -> list[Any]:
+    if isinstance(value, list):
+        return value if name == "*" else []
+    if not isinstance(value, Mapping):
+        return []
+    if name.startswith("^"):
+        return [member for key, member in value.items() if key != name[1:]]
+    return [value[name]] if name in value else []
+
+
+def _flat(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The details that stand in the event itself; none in one that does not say why, such as a whole Responses body."""
+    if "message" not in event and "code" not in event:
+        return {}
+    kind = event.get("type")
+    is_envelope = isinstance(kind, str) and kind in ERROR_EVENTS
+    return {key: value for key, value in event.items() if key not in _NOT_DETAILS and not (is_envelope and key == "type")}
+
+
+def _tells(details: object) -> bool:
+    return isinstance(details, Mapping | str) and bool(details)
+
+
+def _status(details: Mapping[str, Any], around: Mapping[str, Any]) -> int:
+    numbers = (_number(place.get(name)) for place in (details, around) for name in _NUMBERS)
+    words = [str(details[name]).lower() for name in _WORDS if isinstance(details.get(name), str | int)]
+    text = str(details.get("message") or "").lower()
+    known = (
+        *numbers,
+        *(_STATUS.get(word) for word in words),
+        *(status for phrase, status in _PHRASES if phrase.search(text)),
+        *(_GENERIC.get(word) for word in words),
+    )
+    return next((status for status in known if status is not None), _UNKNOWN)
+
+
+def _number(value: object) -> int | None:
+    """An HTTP error status, as a number or as digits (Azure); providers' own numbers are none."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdecimal():
+        value = int(value)
+    return value if isinstance(value, int) and 400 <= value <= 599 else None

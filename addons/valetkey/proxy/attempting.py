@@ -1,0 +1,401 @@
+"""Attempts inside a flow: an `HttpStream` that can send its request again, as long as nothing has reached the agent.
+
+Every further attempt has a stream id of its own, a negative number that is registered beside the agent's own id, so that late
+events of an earlier attempt are known and dropped. While an answer is heard (`hearing.py`) its events are held; when it may
+pass they are replayed into mitmproxy's own states, as if they came just now. Waiting is done in this layer alone, and ends at
+once when the agent leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import ClassVar
+from weakref import ref
+
+from mitmproxy import connection, http
+from mitmproxy.net import server_spec
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    GetHttpConnection,
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+    SendHttp,
+)
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnectionCompleted as Connected,
+)
+
+from ..model import Outcome
+from ..policy.failover import Ending, Pause, Step, Try
+from . import refusals
+from .alarms import Bell, Rest, RestOver, Rung, Timer
+from .hearing import Hearing, Trouble, Word
+from .passage import Passage
+from .traffic import Traffic
+
+_FROM_PROVIDER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+_ORPHAN: server_spec.ServerSpec = ("http", ("given-up.invalid", 1))
+"""Marks a connection that nobody waits for any more, so that it is never matched and never used."""
+_LEFT = "the agent left"
+_RETRY_LATER = (429, 503, 529)
+
+
+class AttemptingStream(HttpStream):
+    """One request, sent as often as its plan says."""
+
+    traffic: ClassVar[Traffic]
+    timer: Timer | None = None
+    _ids: ClassVar[itertools.count[int]] = itertools.count(1)
+    _attempt_id: int | None = None
+    """The stream id of the present attempt, where it is not the agent's own."""
+    _open = False
+    """Whether a request is on its way whose answer is not complete."""
+    _hearing: Hearing | None = None
+    _due: object = None
+    """The command whose end has been posted to this stream and has not come yet."""
+    _deadline: float | None = None
+    _limit = 0.0
+    _last = 0.0
+    """When the last piece of a streamed answer came (monotonic, seconds)."""
+    _late = False
+    """Whether the last connection was given up for lack of time."""
+
+    def __init__(self, context: object, stream_id: int) -> None:
+        super().__init__(context, stream_id)  # type: ignore[arg-type]
+        self._held: list[http_layers.HttpEvent] = []
+
+    @property
+    def current_id(self) -> int:
+        """The stream id of the present attempt."""
+        return self.stream_id if self._attempt_id is None else self._attempt_id
+
+    def forget_attempt(self) -> None:
+        """Let nothing of the present attempt arrive here any more."""
+        if self._attempt_id is not None:
+            self._parent.streams.pop(self._attempt_id, None)
+        self.no_alarm()
+
+    def is_stale(self, event: events.Event) -> bool:
+        """Whether an event belongs to an attempt that was given up, or to a wait that is over."""
+        if isinstance(event, _FROM_PROVIDER):
+            return event.stream_id != self.current_id
+        return isinstance(event, RestOver | Connected)
+
+    # Waiting.
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; but a wait of ours does not leave this layer, and ends at once when the agent leaves."""
+        paused = self._paused
+        if paused is not None and isinstance(event, RequestProtocolError):
+            yield from super().handle_event(event)  # it is queued, where `check_killed` finds it
+            ended = self._cut_short(paused.command)
+            if ended is None:
+                return
+            event = ended
+        for command in super().handle_event(event):
+            if not isinstance(command, Rest):
+                yield command
+
+    def ring(self) -> tuple[connection.Client, events.Event] | None:
+        """The time is up, or a permit was granted: the event that tells this stream."""
+        command = self._paused.command if self._paused is not None else None
+        if command is not None and command is self._due:
+            return None
+        event: events.Event
+        match command:
+            case Rest():
+                self._parent.command_sources[command] = self
+                event = RestOver(command)
+            case GetHttpConnection():
+                if not self._withdraw(command):
+                    return None
+                self._late = True
+                event = Connected(command, (None, "no connection in time"))
+            case _:
+                command = Bell()
+                self._parent.command_sources[command] = self
+                event = Rung(command)
+        self._due = command
+        return self.context.client, event
+
+    def set_alarm(self, seconds: float) -> None:
+        """Ring this stream after so many seconds."""
+        self._limit = seconds
+        self._deadline = self.traffic.runtime.monotonic() + seconds
+        self.traffic.runtime.alarms.set(self, seconds)
+
+    def no_alarm(self) -> None:
+        """Do not ring."""
+        self._deadline = None
+        self.traffic.runtime.alarms.cancel(self)
+
+    def _cut_short(self, command: object) -> events.Event | None:
+        """The end of what this stream waits for, since the agent has left; None when it cannot be cut short."""
+        if command is self._due:
+            return None
+        self.no_alarm()
+        if isinstance(command, Rest):
+            return RestOver(command)
+        if isinstance(command, GetHttpConnection) and self._withdraw(command):
+            self._parent.command_sources.pop(command, None)
+            return Connected(command, (None, _LEFT))
+        return None
+
+    def _withdraw(self, command: GetHttpConnection) -> bool:
+        """Wait no longer for a connection, which mitmproxy goes on to make all the same."""
+        for server, waiting in self._parent.waiting_for_establishment.items():
+            for at, each in enumerate(waiting):
+                if each is command:
+                    del waiting[at]
+                    if not waiting and isinstance(server, connection.Server):
+                        # Otherwise the next attempt would wait for the same connection instead of making another.
+                        server.via = _ORPHAN
+                    return True
+        return False
+
+    def _wait(self, seconds: float) -> layer.CommandGenerator[None]:
+        self.set_alarm(seconds)
+        yield Rest()
+        self.no_alarm()
+
+    def _waker(self) -> None:
+        if self._paused is not None and isinstance(self._paused.command, Rest):
+            self.traffic.runtime.alarms.ring(self)
+
+    def time_is_up(self) -> layer.CommandGenerator[None]:
+        """The alarm rang: what that means depends on what is waited for."""
+        passage = self.traffic.passage(self.flow)
+        now = self.traffic.runtime.monotonic()
+        if passage is None or self._deadline is None or now < self._deadline - 0.001:
+            return
+        if self.server_state == self.state_wait_for_response_headers and self._open:
+            yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))
+        elif self.server_state == self.state_hear:
+            assert self._hearing is not None
+            yield from self._decide(passage, self._hearing.out_of_time())
+        elif self.server_state == self.state_stream_response_body:
+            yield from self._idle(passage, now)
+
+    def _idle(self, passage: Passage, now: float) -> layer.CommandGenerator[None]:
+        limit = passage.snapshot.rules.gateway.timeouts.between_events
+        if now - self._last < limit - 0.001:
+            self.set_alarm(limit - (now - self._last))
+            return
+        message = f"the provider sent nothing for {limit:g} s"
+        passage.outcome = Outcome.TIMEOUT
+        yield SendHttp(RequestProtocolError(self.stream_id, message, ErrorCode.CANCEL), self.context.server)
+        self._open = False
+        yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, message, ErrorCode.GENERIC_SERVER_ERROR))
+
+    # Attempts.
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """Connect to where the plan goes, which need not be where the agent thinks it calls."""
+        passage = self.traffic.passage(self.flow)
+        if passage is None:
+            return (yield from super().make_server_connection())
+        if passage.dispatch is None:
+            raise RuntimeError("a call without a plan must not reach an upstream")
+        held = ref(self)
+        passage.wake = lambda: stream._waker() if (stream := held()) is not None else None
+        return (yield from self._work(passage, passage.dispatch.begin()))
+
+    def _work(self, passage: Passage, step: Step | Ending) -> layer.CommandGenerator[bool]:
+        """Follow the plan until an upstream is connected (True), or the call is over."""
+        dispatch = passage.dispatch
+        assert dispatch is not None
+        while True:
+            match step:
+                case Pause():
+                    yield from self._wait(step.seconds)
+                    if (yield from self.check_killed(True)):
+                        return False
+                    step = dispatch.resume()
+                case Try():
+                    dispatch.attempt(step)
+                    trouble = yield from self._dial(passage)
+                    if (yield from self.check_killed(True)):
+                        return False
+                    if trouble is None:
+                        return True
+                    step = dispatch.failed(trouble)
+                case Ending():
+                    yield from self._give_up(passage, step)
+                    return False
+
+    def _dial(self, passage: Passage) -> layer.CommandGenerator[Trouble | None]:
+        """Connect to the attempt's upstream, or take a connection that is there; tells what went wrong."""
+        plan = passage.plan
+        assert plan is not None
+        upstream = plan.provider.upstream
+        via = None if plan.provider.named_on_loopback else self.flow.server_conn.via
+        limit = passage.snapshot.rules.gateway.timeouts.connect
+        self._late = False
+        self.set_alarm(limit)
+        server, error = yield GetHttpConnection((upstream.host, upstream.port), upstream.scheme == "https", via)
+        self.no_alarm()
+        if error:
+            self._forget_failed_connections()
+            text = f"no connection within {limit:g} s" if self._late else error
+            return Trouble(text, None, Outcome.TIMEOUT if self._late else Outcome.NETWORK)
+        self.context.server = self.flow.server_conn = server
+        return None
+
+    def _forget_failed_connections(self) -> None:
+        """mitmproxy keeps a failed connection as an answer for all later calls of this client; a host may come back."""
+        for known in self._parent.connections:
+            if isinstance(known, connection.Server) and known.error and not known.connected:
+                known.error = None
+
+    def attempt_failed(self, passage: Passage, trouble: Trouble) -> layer.CommandGenerator[None]:
+        """The present attempt gave no answer that may pass: go on as the plan says."""
+        self.no_alarm()
+        self.response_body_buf.clear()
+        assert passage.dispatch is not None
+        # A request that streamed through was not kept.
+        step = passage.dispatch.failed(trouble, final=bool(self.flow.request.stream))
+        yield from self._forsake()
+        # HTTP/1 gives its connection free only when it has done with the event that led here.
+        yield from self._wait(0)
+        if (yield from self.check_killed(True)):
+            return
+        if (yield from self._work(passage, step)):
+            yield from self._send_again()
+
+    def _forsake(self) -> layer.CommandGenerator[None]:
+        """Ask for no more of the present attempt."""
+        self._hearing, self._held = None, []
+        if self._open and self.context.server.connected:
+            yield SendHttp(RequestProtocolError(self.stream_id, "another attempt is made", ErrorCode.CANCEL), self.context.server)
+        self._open = False
+        self.forget_attempt()
+        self._attempt_id = -next(self._ids)
+
+    def _send_again(self) -> layer.CommandGenerator[None]:
+        """Send the request once more, under the new stream id."""
+        self._parent.streams[self.current_id] = self
+        self.flow.response = self.flow.error = None
+        self.server_state = self.state_wait_for_response_headers
+        request, server = self.flow.request, self.context.server
+        content, trailers = request.raw_content, request.trailers
+        yield SendHttp(RequestHeaders(self.stream_id, request, not (content or trailers)), server)
+        if content:
+            yield SendHttp(RequestData(self.stream_id, content), server)
+        if trailers:
+            yield SendHttp(RequestTrailers(self.stream_id, trailers), server)
+        yield SendHttp(RequestEndOfMessage(self.stream_id), server)
+
+    def sent(self, event: http_layers.HttpEvent) -> http_layers.HttpEvent:
+        """An event that goes to the provider, under the id of the present attempt."""
+        if isinstance(event, RequestHeaders):
+            self._open = True
+        elif isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
+            passage = self.traffic.passage(self.flow)
+            if passage is not None:
+                times = passage.snapshot.rules.gateway.timeouts
+                streamed = passage.call is None or passage.call.streamed
+                self.set_alarm(times.first_byte if streamed else times.whole)
+        return event if event.stream_id == self.current_id else replace(event, stream_id=self.current_id)
+
+    def _give_up(self, passage: Passage, ending: Ending) -> layer.CommandGenerator[None]:
+        """No attempt is left: the best error, as the provider gave it, or a refusal of ours."""
+        dispatch = passage.dispatch
+        assert dispatch is not None
+        best = dispatch.best
+        if best is not None and best.answer is not None and best.outcome is not Outcome.BAD_KEY:
+            answer, passage.plan = best.answer, best.plan
+            if ending.retry_after is not None and answer.status_code in _RETRY_LATER and "retry-after" not in answer.headers:
+                answer.headers["retry-after"] = str(max(1, math.ceil(ending.retry_after)))
+        else:
+            passage.refusal = dispatch.ending(ending)
+            answer = refusals.response(passage.refusal, passage.dialect)
+        passage.outcome = best.outcome if best is not None else Outcome.REFUSED
+        yield from self.answer(answer)
+
+    def answer(self, answer: http.Response) -> layer.CommandGenerator[None]:
+        """Give an answer that is known as a whole."""
+        raise NotImplementedError
+
+    # Hearing.
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        """The head of an answer: hear it, unless it may pass at once."""
+        passage = self.traffic.passage(self.flow)
+        if (
+            passage is None
+            or passage.dispatch is None
+            or (event.response.status_code < 200 and event.response.status_code != 101)
+        ):
+            yield from super().state_wait_for_response_headers(event)
+            return
+        self._held = [event]
+        self._hearing = hearing = Hearing(event.response, passage)
+        self.server_state = self.state_hear
+        word = hearing.begin()
+        if word == "wait":
+            times = passage.snapshot.rules.gateway.timeouts
+            self.set_alarm(times.hold if hearing.holds else times.between_events)
+        yield from self._decide(passage, word)
+
+    def state_hear(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """The next piece of an answer that is being heard."""
+        passage, hearing = self.traffic.passage(self.flow), self._hearing
+        assert passage is not None and hearing is not None
+        assert isinstance(event, http_layers.HttpEvent)
+        self._held.append(event)
+        if isinstance(event, ResponseData):
+            yield from self._decide(passage, hearing.feed(event.data))
+        elif isinstance(event, ResponseEndOfMessage):
+            self._open = False
+            yield from self._decide(passage, hearing.end())
+
+    def _decide(self, passage: Passage, word: Word | Trouble) -> layer.CommandGenerator[None]:
+        if isinstance(word, Trouble):
+            yield from self.attempt_failed(passage, word)
+        elif word == "pass":
+            yield from self._let_pass(passage)
+
+    def _let_pass(self, passage: Passage) -> layer.CommandGenerator[None]:
+        """Replay what was held, and go on as mitmproxy does."""
+        self.no_alarm()
+        held, self._held, self._hearing = self._held, [], None
+        head = held[0]
+        assert isinstance(head, ResponseHeaders) and passage.dispatch is not None
+        passage.dispatch.answered(head.response)
+        yield from super().state_wait_for_response_headers(head)
+        for event in held[1:]:
+            yield from self.server_state(event)
+        if self.server_state == self.state_stream_response_body:
+            self._last = self.traffic.runtime.monotonic()
+            self.set_alarm(passage.snapshot.rules.gateway.timeouts.between_events)
+
+    def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; it is noted when the last piece came."""
+        self._last = self.traffic.runtime.monotonic()
+        if isinstance(event, ResponseEndOfMessage):
+            self._open = False
+            self.no_alarm()
+        yield from super().state_stream_response_body(event)
+
+    def is_heard(self) -> bool:
+        """Whether an answer is waited for or heard, so that the call can still be made again."""
+        return self.server_state in (self.state_wait_for_response_headers, self.state_hear)
+
+    @property
+    def _parent(self) -> http_layers.HttpLayer:
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        assert isinstance(parent, http_layers.HttpLayer)
+        return parent

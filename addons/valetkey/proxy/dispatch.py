@@ -1,0 +1,188 @@
+"""The attempts of one call: runs the plan of `policy.failover`, tells the pools what came of each, keeps the best error.
+
+The stream layer asks for steps and reports troubles; which key and when is the plan's to say, what an error means the
+catalogue's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+from mitmproxy import http
+
+from ..model import Attempt, Outcome, Refusal
+from ..policy import failover, outcome, waits
+from ..policy.failover import Ask, Ending, Report, Try
+from ..policy.health import TABLE, Failure
+from ..policy.pools import Use
+from .archive import plain_body
+from .hearing import Trouble
+from .passage import Passage, WirePlan
+from .runtime import Runtime
+
+_NO_ANSWER = {Outcome.TIMEOUT: (504, "upstream_timeout")}
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best error so far: an answer of the provider, or a refusal of ours."""
+
+    outcome: Outcome
+    plan: WirePlan
+    answer: http.Response | None
+    message: str
+
+
+class Dispatch:
+    """Runs the attempts. `equip` makes the wire plan of a step."""
+
+    def __init__(self, runtime: Runtime, passage: Passage, ask: Ask, equip: Callable[[Try], WirePlan]) -> None:
+        self._runtime, self._passage, self._equip = runtime, passage, equip
+        self._ask = ask
+        self._plan: Generator[failover.Step, Report, Ending] | None = None
+        self._use: Use | None = None
+        self._noted = False
+        """Whether the pools know how the present attempt went."""
+        self.best: Best | None = None
+
+    def begin(self) -> failover.Step | Ending:
+        """The first step."""
+        now, chance = self._runtime.now(), self._runtime.chance()
+        self._plan = failover.plan(self._ask, self._runtime.pools, now, chance)
+        return self._advance(None)
+
+    def resume(self) -> failover.Step | Ending:
+        """The next step, after a pause."""
+        return self._advance(Report(self._runtime.now(), self._runtime.chance()))
+
+    def attempt(self, step: Try) -> None:
+        """An attempt is made: note it before anything is dialled, so that no ending can lose it."""
+        passage, now = self._passage, self._runtime.now()
+        self._use = self._runtime.pools.began(step.option.provider, step.place, step.permit, now)
+        self._noted = False
+        passage.plan = plan = self._equip(step)
+        passage.attempt_mark = self._runtime.monotonic()
+        key = plan.key.id if plan.key else None
+        passage.attempts.append(Attempt(plan.provider.name, plan.model, key, plan.provider.upstream.origin))
+
+    def failed(self, trouble: Trouble, *, final: bool = False) -> failover.Step | Ending:
+        """An attempt gave no answer that may pass: what next. `final`: the request cannot be sent again."""
+        failure = self._failure(trouble)
+        assert self._use is not None and self._passage.plan is not None
+        now = self._runtime.now()
+        mark = self._runtime.pools.failed(self._use, failure, now)
+        self._noted = True
+        self._close_attempt(failure.outcome, trouble.answer)
+        if self._is_better(failure.outcome, trouble.answer):
+            self.best = Best(failure.outcome, self._passage.plan, trouble.answer, trouble.message)
+        if final:
+            return Ending("failed")
+        return self._advance(Report(now, self._runtime.chance(), failure, mark))
+
+    def answered(self, answer: http.Response) -> None:
+        """The answer passes: the key is well, and the conversation stays with it."""
+        use, now = self._use, self._runtime.now()
+        if use is None:
+            return
+        self._note_limits(answer)
+        if answer.status_code < 400:
+            self._runtime.pools.answered(use, now)
+            names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
+            if use.place.key is not None and names:
+                self._runtime.pools.affinity.bind(use.provider.name, names, use.place.key, now, soft=True)
+
+    def close(self, ending: Outcome, created: tuple[str, ...] = ()) -> None:
+        """The call is over: give up what is held. `created` are names of things that its answer made."""
+        if self._plan is not None:
+            self._plan.close()
+        use, now = self._use, self._runtime.now()
+        if use is None:
+            return
+        if ending in TABLE and not self._noted:
+            self._runtime.pools.failed(use, Failure(ending, use.began), now)
+            self._noted = True
+        self._runtime.pools.ended(use, ending, now)
+        if created and use.place.key is not None:
+            self._runtime.pools.affinity.bind(use.provider.name, created, use.place.key, now)
+
+    def ending(self, ending: Ending) -> Refusal:
+        """Our own words for the end of all attempts, where no answer of the provider is to be shown."""
+        if self.best is None:
+            return _unavailable(ending)
+        provider = self.best.plan.provider
+        if self.best.outcome is Outcome.BAD_KEY:
+            text = f"{provider.name} accepts none of the gateway's keys (valetkey keys tells more)"
+            return Refusal(503, "no_usable_key", text, ending.retry_after)
+        status, reason = _NO_ANSWER.get(self.best.outcome, (502, "upstream_failed"))
+        tries = len(self._passage.attempts)
+        again = f" ({tries} attempts)" if tries > 1 else ""
+        text = f"{provider.name} at {provider.upstream.origin} gave no answer{again}: {self.best.message}"
+        return Refusal(status, reason, text)
+
+    def _advance(self, report: Report | None) -> failover.Step | Ending:
+        assert self._plan is not None
+        try:
+            return next(self._plan) if report is None else self._plan.send(report)
+        except StopIteration as end:
+            found: Ending = end.value
+            return found
+
+    def _failure(self, trouble: Trouble) -> Failure:
+        use, plan, now = self._use, self._passage.plan, self._runtime.now()
+        assert use is not None and plan is not None
+        if trouble.answer is None or trouble.outcome is not None:
+            return Failure(trouble.outcome or Outcome.NETWORK, use.began)
+        self._note_limits(trouble.answer)
+        headers = {name.lower(): value for name, value in trouble.answer.headers.items()}
+        body = plain_body(trouble.answer)
+        verdict = outcome.judge(plan.provider.facts, trouble.answer.status_code, headers, body)
+        stated = waits.stated(plan.provider.facts, headers, body, now)
+        url = self._redacted(verdict.url)
+        if stated is None:
+            return Failure(verdict.outcome, use.began, rest=verdict.rest or verdict.least, url=url)
+        seconds = max(stated.seconds, verdict.least or 0.0)
+        return Failure(verdict.outcome, use.began, seconds, self._redacted(stated.raw), verdict.rest, url)
+
+    def _redacted(self, text: str | None) -> str | None:
+        """A provider's words are kept and shown; it may have sent a key back."""
+        return None if text is None else self._passage.snapshot.vault.redact(text)
+
+    def _note_limits(self, answer: http.Response) -> None:
+        """Remember what the provider says remains of the key's limits."""
+        use, plan = self._use, self._passage.plan
+        if use is None or plan is None or use.place.key is None or not plan.provider.facts.limits:
+            return
+        now = self._runtime.now()
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        left = waits.remaining(plan.provider.facts, headers, now)
+        if left is not None:
+            self._runtime.pools.gauges.stated(use.place.key, left.share, left.dimension, left.resets_in, now)
+
+    def _close_attempt(self, ending: Outcome, answer: http.Response | None) -> None:
+        passage = self._passage
+        took = round((self._runtime.monotonic() - passage.attempt_mark) * 1000, 3)
+        status = answer.status_code if answer is not None else None
+        passage.attempts[-1] = replace(passage.attempts[-1], status=status, outcome=ending, ms=took)
+
+    def _is_better(self, ending: Outcome, answer: http.Response | None) -> bool:
+        """Whether an error is worth more than the best so far; of equals the later one, but real answers before none."""
+        best = self.best
+        if best is None:
+            return True
+        new, old = failover.rank(ending), failover.rank(best.outcome)
+        return new < old or (new == old and (answer is not None or best.answer is None))
+
+
+def _unavailable(ending: Ending) -> Refusal:
+    match ending.reason:
+        case "busy":
+            text = "every key that this call may use is busy (providers.*.concurrency)"
+            return Refusal(429, "all_keys_busy", text, ending.retry_after or 1.0)
+        case "resting" if ending.retry_after is not None:
+            when = f"the first is free in {ending.retry_after:.0f} s (valetkey keys tells more)"
+            return Refusal(429, "all_keys_rest", f"every key that this call may use rests; {when}", ending.retry_after)
+        case "deadline":
+            return Refusal(504, "deadline", "no key became free within gateway.deadline", ending.retry_after)
+        case _:
+            return Refusal(503, "no_usable_key", "no key can be used until a person acts (valetkey keys tells why)")

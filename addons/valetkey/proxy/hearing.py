@@ -1,0 +1,125 @@
+"""Hear an answer before it passes: is it an error, and may the call be made again? Nothing reaches the agent meanwhile.
+
+Errors and whole answers are heard to their end, streams until the first event that means something. What is heard is held by
+the stream layer, which replays it when the answer may pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mitmproxy import http
+
+from ..formats import Failure as InStream
+from ..formats import Opening, read_whole
+from ..model import Outcome
+from .passage import Passage
+
+ERROR_LIMIT = 256 * 1024
+"""Bytes of an error that are read; a longer one passes as it is."""
+
+Word = Literal["wait", "pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An attempt that gave no answer which may pass. `answer` is what there is to show for it.
+
+    `message` is for people; `outcome` is set where it does not follow from the answer.
+    """
+
+    message: str
+    answer: http.Response | None = None
+    outcome: Outcome | None = None
+
+
+class Hearing:
+    """One answer, heard from its head on."""
+
+    def __init__(self, answer: http.Response, passage: Passage) -> None:
+        self._answer = answer
+        self._place = passage.place
+        self._body = bytearray()
+        self._retry_empty = passage.snapshot.rules.gateway.retry_empty
+        self._limit = passage.snapshot.rules.gateway.max_body
+        self._opening = self._open(passage)
+        self._is_error = answer.status_code >= 400
+        self._passes = not self._is_error and self._opening is None and not self._is_whole()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the answer is a stream whose head is held for a limited time."""
+        return self._opening is not None
+
+    def begin(self) -> Word:
+        """What the head says."""
+        return "pass" if self._passes else "wait"
+
+    def feed(self, data: bytes) -> Word | Trouble:
+        """Take the next bytes."""
+        if self._opening is not None:
+            return self._heard(self._opening.feed(data))
+        self._body += data
+        return "pass" if len(self._body) > (ERROR_LIMIT if self._is_error else self._limit) else "wait"
+
+    def end(self) -> Word | Trouble:
+        """The answer is complete."""
+        if self._opening is not None:
+            found = self._opening.end()
+            return self._empty() if found is False else self._heard(found)
+        if self._is_error:
+            return Trouble(f"status {self._answer.status_code}", self._whole())
+        return self._judge_whole()
+
+    def out_of_time(self) -> Word | Trouble:
+        """The head was held as long as it may be. A provider that has sent nothing at all is given up."""
+        if self._opening is None or self._opening.noise:
+            return "pass"
+        return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT)
+
+    def _open(self, passage: Passage) -> Opening | None:
+        headers, place = self._answer.headers, passage.place
+        if self._answer.status_code != 200 or place is None or place.endpoint.flavor is None:
+            return None
+        if passage.call is None or not passage.call.streamed:
+            return None
+        return Opening(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"))
+
+    def _is_whole(self) -> bool:
+        """Whether it is a document that could be an error or empty."""
+        kind = self._answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        known = self._place is not None and self._place.endpoint.flavor is not None
+        return known and self._answer.status_code == 200 and kind == "application/json"
+
+    def _judge_whole(self) -> Word | Trouble:
+        assert self._place is not None
+        body, headers = bytes(self._body), self._answer.headers
+        # Reading it costs; without these words there is nothing to find.
+        if not (self._retry_empty or b'"error"' in body or "content-encoding" in headers):
+            return "pass"
+        kind, encoding = headers.get("content-type"), headers.get("content-encoding")
+        found = read_whole(self._place.endpoint.format, kind, encoding, body)
+        return self._empty() if found is False else self._heard(found)
+
+    def _heard(self, found: InStream | bool) -> Word | Trouble:
+        if isinstance(found, InStream):
+            return Trouble("an error came inside the answer", self._as_error(found))
+        return "pass" if found else "wait"
+
+    def _empty(self) -> Word | Trouble:
+        return Trouble("the answer was empty", None, Outcome.SERVER) if self._retry_empty else "pass"
+
+    def _whole(self) -> http.Response:
+        whole = self._answer.copy()
+        whole.stream = False
+        whole.raw_content = bytes(self._body)
+        return whole
+
+    def _as_error(self, found: InStream) -> http.Response:
+        """The error with the status that it would have had by itself; nothing has reached the agent, so it can be told so."""
+        made = http.Response.make(found.status, found.body, {"content-type": "application/json"})
+        for name, value in self._answer.headers.items():
+            if name.lower().startswith(("x-", "request-id", "retry-after", "anthropic-", "openai-")):
+                made.headers[name] = value
+        return made

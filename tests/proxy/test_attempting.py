@@ -1,0 +1,361 @@
+"""Failover in the stream layer, played: what the provider gets, what the agent gets, what is remembered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support import making
+from support.playing import Play
+
+PORT = 8999
+RULES = """
+version: 1
+gateway: {egress_allow: ["127.0.0.1:%d"]%s}
+providers:
+  lab: {like: openai, upstream: "http://127.0.0.1:%d", keys: [env:LAB_API_KEY], rotation: round_robin%s}
+%s
+"""
+A, B = "sk-proj-AAAAaaaaAAAAaaaa0001", "sk-proj-BBBBbbbbBBBBbbbb0002"
+BODY = b'{"model":"m","messages":[]}'
+STREAM = b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
+
+
+def request(body=BODY, path=b"/v1/chat/completions", extra=b""):
+    return (
+        b"POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nauthorization: Bearer sk-dummy\r\n" % (path, PORT)
+        + b"content-type: application/json\r\n" + extra + b"content-length: %d\r\n\r\n" % len(body) + body
+    )  # fmt: skip
+
+
+def answer(body=b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}', status=200, kind=b"application/json", extra=b""):
+    return b"HTTP/1.1 %d X\r\ncontent-type: %s\r\n%scontent-length: %d\r\n\r\n" % (status, kind, extra, len(body)) + body
+
+
+def error(status, extra=b"", **details):
+    return answer(json.dumps({"error": {"message": "no", **details}}).encode(), status, extra=extra)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunks(*events):
+    return b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in events)
+
+
+def event(**document):
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+ROLE = event(choices=[{"delta": {"role": "assistant"}}])
+WORD = event(choices=[{"delta": {"content": "hi"}}])
+STOP = event(choices=[{"delta": {}, "finish_reason": "stop"}])
+DONE = b"data: [DONE]\n\n"
+GOOD_STREAM = HEAD + chunks(ROLE, WORD, STOP, DONE) + b"0\r\n\r\n"
+OVERLOADED = event(error={"message": "overloaded", "code": "server_is_overloaded"})
+RESET = ConnectionError
+
+
+class Provider:
+    """Answers the requests it gets, one after the other, as scripted; the last answer is repeated."""
+
+    def __init__(self, *answers):
+        self.answers, self.requests = list(answers), 0
+
+    def __call__(self, data):
+        if data.count(b"POST ") == self.requests or not data.rpartition(b"\r\n\r\n")[2]:
+            return None
+        self.requests += 1
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if found is RESET:
+            raise ConnectionError
+        return found
+
+
+class Receipts:
+    healthy = True
+
+    def __init__(self):
+        self.all = []
+
+    def submit(self, receipt):
+        self.all.append(receipt)
+
+
+def play(*answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0, times=1, **options):
+    held = {"lab/a": A, "lab/b": B} if keys == 2 else {"lab/a": A}
+    made = making.runtime(RULES % (PORT, gateway, PORT, provider, routes), keys=held | options.pop("more", {}))
+    made.writer = Receipts()
+    one = Play(made, PORT, Provider(*answers), connect_error, patience)
+    for name, value in options.items():
+        setattr(one, name, value)
+    return one.run(*[request(body)] * times, leave=leave)
+
+
+def tries(one):
+    (receipt,) = one.runtime.writer.all
+    return [(attempt.key, attempt.outcome) for attempt in receipt.attempts]
+
+
+def receipt(one):
+    (found,) = one.runtime.writer.all
+    return found
+
+
+def status(one):
+    return int(one.to_client.split(b" ", 2)[1])
+
+
+ERRORS = {
+    "throttled": error(429, code="rate_limit_exceeded"),
+    "quota": error(429, code="insufficient_quota"),
+    "bad_key": error(401, code="invalid_api_key"),
+    "overloaded": error(503, code="server_is_overloaded"),
+    "server": error(500),
+}
+
+
+@pytest.mark.parametrize("outcome", ERRORS)
+def test_an_error_is_spared_the_agent(outcome):
+    assert status(play(*[ERRORS[outcome]] * (2 if outcome in ("overloaded", "server") else 1), answer())) == 200
+
+
+@pytest.mark.parametrize("outcome", ["throttled", "quota", "bad_key"])
+def test_what_is_the_keys_doing_goes_to_the_other_key(outcome):
+    assert tries(play(ERRORS[outcome], answer())) == [("lab/a", outcome), ("lab/b", "ok")]
+
+
+@pytest.mark.parametrize("outcome", ["overloaded", "server"])
+def test_what_is_the_providers_doing_is_tried_again_with_the_same_key(outcome):
+    assert tries(play(ERRORS[outcome], answer())) == [("lab/a", outcome), ("lab/a", "ok")]
+
+
+def test_a_second_failure_of_the_provider_goes_to_another_key():
+    assert tries(play(ERRORS["server"], ERRORS["server"], answer()))[-1] == ("lab/b", "ok")
+
+
+def test_a_reset_before_the_headers_is_tried_again():
+    assert tries(play(RESET, answer())) == [("lab/a", "network"), ("lab/a", "ok")]
+
+
+def test_a_connection_that_cannot_be_made_is_tried_again():
+    assert tries(play(answer(), connect_error=["refused"])) == [("lab/a", "network"), ("lab/a", "ok")]
+
+
+def test_a_connection_that_is_not_made_in_time_is_given_up():
+    assert tries(play(answer(), connect_error=["hangs"], patience=30.0))[0] == ("lab/a", "timeout")
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(400, "client"), (404, "client"), (422, "client")])
+def test_the_callers_mistake_is_sent_once(code, outcome):
+    one = play(error(code), answer())
+    assert (status(one), tries(one)) == (code, [("lab/a", outcome)])
+
+
+def test_a_policy_refusal_is_not_routed_around():
+    one = play(error(400, code="content_policy_violation"), answer())
+    assert (status(one), tries(one)) == (400, [("lab/a", "policy")])
+
+
+def test_the_callers_mistake_passes_as_it_came():
+    came = error(400, extra=b"x-request-id: req_7\r\n", type="invalid_request_error")
+    one = play(came)
+    assert came.partition(b"\r\n\r\n")[2] in one.to_client and b"x-request-id: req_7" in one.to_client
+
+
+def test_no_answer_in_time_is_given_up():
+    assert tries(play(None, answer(), body=STREAM, gateway=", timeouts: {first_byte: 5s}"))[0] == ("lab/a", "timeout")
+
+
+def test_a_whole_answer_has_more_time():
+    one = play(None, answer(), gateway=", timeouts: {first_byte: 5s}", patience=50.0)
+    assert one.runtime.writer.all == []
+
+
+def test_an_attempt_that_is_given_up_is_closed():
+    one = play(None, GOOD_STREAM, body=STREAM, gateway=", timeouts: {first_byte: 5s}")
+    assert one.closed and status(one) == 200
+
+
+def test_an_error_as_first_event_is_spared_the_agent():
+    one = play(HEAD + chunks(OVERLOADED), GOOD_STREAM, body=STREAM)
+    assert status(one) == 200 and b"overloaded" not in one.to_client and one.to_client.count(WORD) == 1
+
+
+def test_an_error_after_noise_is_spared_the_agent():
+    one = play(HEAD + chunks(b": ping\n\n", ROLE, OVERLOADED), GOOD_STREAM, body=STREAM)
+    assert tries(one)[0][1] == "overloaded" and one.to_client.count(ROLE) == 1
+
+
+def test_an_error_after_content_passes():
+    one = play(HEAD + chunks(WORD, OVERLOADED) + b"0\r\n\r\n", GOOD_STREAM, body=STREAM)
+    assert b"overloaded" in one.to_client and len(tries(one)) == 1
+
+
+def test_a_stream_that_breaks_before_content_is_tried_again():
+    one = play(HEAD + chunks(ROLE), GOOD_STREAM, body=STREAM, break_after_answer=True)
+    assert tries(one)[0] == ("lab/a", "network") and one.to_client.count(ROLE) == 1
+
+
+def test_a_stream_that_breaks_after_content_is_not_tried_again():
+    one = play(HEAD + chunks(WORD), GOOD_STREAM, body=STREAM, break_after_answer=True)
+    assert (len(tries(one)), receipt(one).outcome, b"[DONE]" in one.to_client) == (1, "server", False)
+
+
+def test_a_stream_that_sends_nothing_is_given_up():
+    assert tries(play(HEAD, GOOD_STREAM, body=STREAM, gateway=", timeouts: {hold: 2s}"))[0] == ("lab/a", "timeout")
+
+
+def test_a_stream_that_only_pings_is_let_through_after_a_while():
+    one = play(HEAD + chunks(b": ping\n\n"), GOOD_STREAM, body=STREAM, gateway=", timeouts: {hold: 2s}", patience=30.0)
+    assert b": ping" in one.to_client and one.runtime.writer.all == []
+
+
+def test_a_stream_that_falls_silent_is_ended():
+    one = play(HEAD + chunks(WORD), body=STREAM, gateway=", timeouts: {between_events: 20s}", patience=30.0)
+    assert receipt(one).outcome == "timeout" and one.to_client.count(WORD) == 1
+
+
+def test_a_stream_is_passed_whole():
+    one = play(GOOD_STREAM, body=STREAM)
+    assert [one.to_client.count(part) for part in (ROLE, WORD, STOP, DONE)] == [1, 1, 1, 1]
+
+
+def test_an_error_inside_a_whole_answer_is_spared_the_agent():
+    hidden = answer(b'{"error":{"message":"upstream failed","code":502}}')
+    assert tries(play(hidden, answer())) == [("lab/a", "server"), ("lab/a", "ok")]
+
+
+def test_an_empty_answer_passes():
+    assert len(tries(play(answer(b'{"choices":[]}'), answer()))) == 1
+
+
+def test_an_empty_answer_is_asked_for_again_where_the_rules_say_so():
+    one = play(answer(b'{"choices":[]}'), answer(), gateway=", retry_empty: true")
+    assert tries(one) == [("lab/a", "server"), ("lab/a", "ok")]
+
+
+def test_each_attempt_carries_its_own_key_alone():
+    one = play(ERRORS["throttled"], answer())
+    assert (one.to_server.count(A.encode()), one.to_server.count(B.encode())) == (1, 1)
+
+
+def test_the_body_is_sent_again_as_it_came():
+    assert play(ERRORS["throttled"], answer()).to_server.count(BODY) == 2
+
+
+def test_the_agent_is_told_how_many_attempts_it_took():
+    assert b"x-valetkey-attempts: 2" in play(ERRORS["throttled"], answer()).to_client
+
+
+def test_the_agent_is_told_which_key_answered():
+    assert b"x-valetkey-key: lab/b" in play(ERRORS["throttled"], answer()).to_client
+
+
+def test_a_client_that_leaves_during_a_pause_ends_the_call():
+    one = play(error(429, extra=b"retry-after: 50\r\n"), keys=1, leave=True, patience=10.0)
+    assert receipt(one).outcome == "client"
+
+
+def test_a_client_that_leaves_while_dialling_ends_the_call():
+    one = play(answer(), connect_error=["hangs"], leave=True, patience=0.0)
+    assert receipt(one).outcome == "client"
+
+
+def test_only_bad_keys_are_no_401():
+    one = play(ERRORS["bad_key"])
+    assert (status(one), b"x-valetkey-refusal: no_usable_key" in one.to_client) == (503, True)
+
+
+def test_bad_keys_do_not_show_the_providers_words():
+    assert b"invalid_api_key" not in play(ERRORS["bad_key"]).to_client
+
+
+def test_the_best_error_is_shown():
+    one = play(ERRORS["quota"], ERRORS["throttled"], gateway=", timeouts: {max_wait: 1s}")
+    assert b"rate_limit_exceeded" in one.to_client
+
+
+def test_an_error_is_shown_with_the_time_when_a_key_is_free():
+    one = play(ERRORS["throttled"], gateway=", timeouts: {max_wait: 1s}")
+    assert (status(one), b"retry-after: 10\r\n" in one.to_client.lower()) == (429, True)
+
+
+def test_the_providers_own_retry_after_is_kept():
+    one = play(error(429, extra=b"retry-after: 77\r\n"), gateway=", timeouts: {max_wait: 1s}")
+    assert b"retry-after: 77" in one.to_client.lower()
+
+
+def test_a_call_while_all_keys_rest_is_refused_at_once():
+    one = play(error(429, extra=b"retry-after: 300\r\n"), keys=1, times=2)
+    assert one.to_client.count(b"x-valetkey-refusal: all_keys_rest") == 1
+
+
+def test_a_rest_inside_the_deadline_is_waited_for():
+    one = play(error(429, extra=b"retry-after: 7\r\n"), answer(), keys=1)
+    assert (status(one), tries(one)) == (200, [("lab/a", "throttled"), ("lab/a", "ok")])
+
+
+def test_attempts_are_bounded():
+    assert len(tries(play(ERRORS["server"], gateway=", attempts: 3"))) == 3
+
+
+def test_the_deadline_bounds_the_attempts():
+    one = play(ERRORS["server"], gateway=", deadline: 1s")
+    assert len(tries(one)) == 2 and one.time.now < 1
+
+
+OTHER = """
+  other: {like: openai, upstream: "http://127.0.0.1:8998", keys: [env:OTHER_API_KEY]}
+routes:
+  - {match: {model: m}, to: [lab/m, other/n]%s}
+"""
+MORE = {"other/main": "sk-proj-OTHERotherOTHER00003"}
+
+
+def test_another_target_is_tried_when_the_pool_is_used_up():
+    one = play(ERRORS["quota"], ERRORS["quota"], answer(), routes=OTHER % "", more=MORE)
+    assert tries(one)[-1] == ("other/main", "ok") and b'"model":"n"' in one.to_server
+
+
+def test_the_receipt_names_the_model_that_answered():
+    one = play(ERRORS["quota"], ERRORS["quota"], answer(), routes=OTHER % "", more=MORE)
+    assert (receipt(one).provider, receipt(one).model, receipt(one).requested_model) == ("other", "n", "m")
+
+
+def test_an_overloaded_model_goes_to_another_target_first():
+    one = play(ERRORS["overloaded"], ERRORS["overloaded"], answer(), routes=OTHER % "", more=MORE)
+    assert tries(one)[-1] == ("other/main", "ok")
+
+
+def test_a_prompt_that_is_too_long_goes_to_its_fallback():
+    long = error(400, code="context_length_exceeded")
+    routes = OTHER.replace("[lab/m, other/n]%s", "lab/m, fallback: {too_long: other/big}")
+    one = play(long, answer(), routes=routes, more=MORE)
+    assert tries(one) == [("lab/a", "too_long"), ("other/main", "ok")]
+
+
+def test_without_a_fallback_it_passes():
+    one = play(error(400, code="context_length_exceeded"), answer())
+    assert (status(one), len(tries(one))) == (400, 1)
+
+
+def test_every_permit_is_given_back():
+    one = play(ERRORS["throttled"], ERRORS["server"], answer(), provider=", concurrency: 1")
+    assert [one.runtime.pools.slots.active(key) for key in ("lab/a", "lab/b")] == [0, 0]
+
+
+def test_nothing_of_an_attempt_is_left_in_the_layer():
+    one = play(ERRORS["throttled"], answer())
+    assert one.layer.streams == {}
+
+
+def test_a_streamed_request_is_sent_once():
+    one = play(ERRORS["server"], answer(), gateway=", max_body: 1 B")
+    assert status(one) == 413
+
+
+def test_a_break_after_a_second_attempt_reaches_the_agent_as_its_own():
+    one = play(ERRORS["throttled"], HEAD + chunks(WORD), body=STREAM, break_after_answer=True)
+    assert receipt(one).outcome == "server" and one.to_client.count(WORD) == 1
