@@ -84,9 +84,11 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.rules = folder / "rules.yaml"
         allow = ["egress_allow: [" + ", ".join(dial) + "]"] if dial else []
+        # Tests that are about waiting say so; the others do not wait.
+        quick = [] if "timeouts:" in gateway else ["timeouts: {retry: 20ms, max_wait: 500ms}"]
         self.head = "\n".join(
             ["version: 1", "gateway:", f"  proxy: 127.0.0.1:{self.proxy_port}", f"  api: 127.0.0.1:{self.api_port}"]
-            + [f"  {line}" for line in (*allow, *gateway.splitlines())]
+            + [f"  {line}" for line in (*allow, *quick, *gateway.splitlines())]
         )
         self.write_rules(rules)
         self._command = self._build(tool, dial, ca, arguments, scripts)

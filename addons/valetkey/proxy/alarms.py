@@ -33,6 +33,9 @@ class RestOver(events.CommandCompleted):
 class Bell(commands.Command):
     """Stands for the event that a stream is rung with, so that mitmproxy finds the way to it."""
 
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+
 
 @dataclass(repr=False)
 class Rung(events.CommandCompleted):
@@ -55,8 +58,8 @@ class Sleeper(Protocol):
 
     timer: Timer | None
 
-    def ring(self) -> tuple[connection.Client, events.Event] | None:
-        """The event for its time being up, and the connection that leads to it; None when there is nothing to wake."""
+    def ring(self) -> tuple[connection.Client, events.Event]:
+        """The event for its time being up, and the connection that leads to it."""
         ...
 
 
@@ -103,9 +106,7 @@ class Alarms:
     def ring(self, sleeper: Sleeper) -> None:
         """Wake `sleeper` now."""
         self.cancel(sleeper)
-        woken = sleeper.ring()
-        if woken is not None:
-            self._post(*woken)
+        self._post(*sleeper.ring())
 
     def _ring(self, held: ref[Sleeper]) -> None:
         sleeper = held()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar
 from weakref import ref
 
@@ -64,8 +65,6 @@ class AttemptingStream(HttpStream):
     _open = False
     """Whether a request is on its way whose answer is not complete."""
     _hearing: Hearing | None = None
-    _due: object = None
-    """The command whose end has been posted to this stream and has not come yet."""
     _deadline: float | None = None
     _limit = 0.0
     _last = 0.0
@@ -98,38 +97,40 @@ class AttemptingStream(HttpStream):
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does; but a wait of ours does not leave this layer, and ends at once when the agent leaves."""
-        paused = self._paused
-        if paused is not None and isinstance(event, RequestProtocolError):
-            yield from super().handle_event(event)  # it is queued, where `check_killed` finds it
-            ended = self._cut_short(paused.command)
-            if ended is None:
-                return
-            event = ended
+        if self._paused is not None:
+            if isinstance(event, RequestProtocolError):
+                yield from super().handle_event(event)  # it is queued, where `check_killed` finds it
+                ended = self._cut_short(self._paused.command)
+                if ended is None:
+                    return
+                event = ended
+            elif isinstance(event, Rung) and event.command.owner is self:
+                event = self._woken(self._paused.command) or event
         for command in super().handle_event(event):
             if not isinstance(command, Rest):
                 yield command
 
-    def ring(self) -> tuple[connection.Client, events.Event] | None:
+    def ring(self) -> tuple[connection.Client, events.Event]:
         """The time is up, or a permit was granted: the event that tells this stream."""
-        command = self._paused.command if self._paused is not None else None
-        if command is not None and command is self._due:
-            return None
-        event: events.Event
-        match command:
-            case Rest():
-                self._parent.command_sources[command] = self
-                event = RestOver(command)
-            case GetHttpConnection():
-                if not self._withdraw(command):
-                    return None
-                self._late = True
-                event = Connected(command, (None, "no connection in time"))
-            case _:
-                command = Bell()
-                self._parent.command_sources[command] = self
-                event = Rung(command)
-        self._due = command
-        return self.context.client, event
+        bell = Bell(self)
+        # An answer to a command goes the way that the command came; this one came no way, so each fork of it is told.
+        for above, below in pairwise(self.context.layers):
+            if isinstance(above, http_layers.HttpLayer):
+                above.command_sources[bell] = below
+        return self.context.client, Rung(bell)
+
+    def _woken(self, command: object) -> events.Event | None:
+        """The end of what this stream waits for, since its time is up; None when it waits for something else."""
+        if isinstance(command, Rest):
+            return RestOver(command)
+        if isinstance(command, GetHttpConnection) and self._is_due() and self._withdraw(command):
+            self._late = True
+            self._parent.command_sources.pop(command, None)
+            return Connected(command, (None, "no connection in time"))
+        return None
+
+    def _is_due(self) -> bool:
+        return self._deadline is not None and self.traffic.runtime.monotonic() >= self._deadline - 0.001
 
     def set_alarm(self, seconds: float) -> None:
         """Ring this stream after so many seconds."""
@@ -144,8 +145,6 @@ class AttemptingStream(HttpStream):
 
     def _cut_short(self, command: object) -> events.Event | None:
         """The end of what this stream waits for, since the agent has left; None when it cannot be cut short."""
-        if command is self._due:
-            return None
         self.no_alarm()
         if isinstance(command, Rest):
             return RestOver(command)
@@ -179,7 +178,7 @@ class AttemptingStream(HttpStream):
         """The alarm rang: what that means depends on what is waited for."""
         passage = self.traffic.passage(self.flow)
         now = self.traffic.runtime.monotonic()
-        if passage is None or self._deadline is None or now < self._deadline - 0.001:
+        if passage is None or not self._is_due():
             return
         if self.server_state == self.state_wait_for_response_headers and self._open:
             yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))

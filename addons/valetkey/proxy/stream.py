@@ -79,14 +79,14 @@ class ValetStream(AttemptingStream):
     # The guard around every step.
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, Rung):
+        if isinstance(event, Rung) and event.command.owner is self:
             yield from self._guard(self.time_is_up())
         elif not self.is_stale(event):
             yield from self._guard(super()._handle_event(event))
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Events after a CONNECT or a 101, guarded like all others."""
-        if not isinstance(event, Rung) and not self.is_stale(event):
+        if not (isinstance(event, Rung) and event.command.owner is self) and not self.is_stale(event):
             yield from self._guard(super().passthrough(event))
 
     def _guard(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
