@@ -98,11 +98,10 @@ def test_an_error_in_a_chat_stream_is_raised():
     assert caught.value.message == MESSAGE
 
 
-def test_an_error_in_a_responses_stream_is_raised():
+def test_a_responses_stream_ends_as_failed():
     event = error_event(Format.OPENAI_RESPONSES, 502, "upstream_cut", MESSAGE)
-    with pytest.raises(openai.APIError) as caught:
-        list(ask_responses(200, event, "text/event-stream"))
-    assert caught.value.message == MESSAGE
+    (last,) = ask_responses(200, event, "text/event-stream")
+    assert (last.type, last.response.status, last.response.error.message) == ("response.failed", "failed", MESSAGE)
 
 
 def test_an_error_in_an_anthropic_stream_is_raised():

@@ -101,7 +101,7 @@ CASES = [
     ("openai", 504, {}, "timeout"),
     ("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), "bad_key"),
     ("anthropic", 402, anthropic("billing_error"), "quota"),
-    ("anthropic", 403, anthropic("permission_error"), "bad_key"),
+    ("anthropic", 403, anthropic("permission_error"), "quota"),
     ("anthropic", 404, anthropic("not_found_error"), "client"),
     ("anthropic", 400, anthropic("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), "too_long"),
     ("anthropic", 400, anthropic("invalid_request_error", "Your credit balance is too low to access the API."), "quota"),

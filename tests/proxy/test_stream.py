@@ -143,7 +143,7 @@ def broken_stream(path, event):
 
 def test_a_broken_responses_stream_ends_with_its_error_event():
     one = broken_stream(b"/v1/responses", b"event: x\ndata: {}\n\n")
-    assert b"event: error" in one.to_client and outcomes(one) == ["server"]
+    assert b"event: response.failed" in one.to_client and outcomes(one) == ["server"]
 
 
 def test_a_broken_chat_stream_ends_without_done():

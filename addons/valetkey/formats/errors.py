@@ -35,13 +35,21 @@ def error_event(format: Format, status: int, reason: str, message: str) -> bytes
         case Format.ANTHROPIC_MESSAGES:
             return b"event: error\ndata: " + _dump(body) + b"\n\n"
         case Format.OPENAI_RESPONSES:
-            # Documented flat, sent nested, and only the nested one makes the SDK raise: both.
-            event = {"type": "error", "code": reason, "message": message, "param": None, "sequence_number": 0, **body}
-            return b"event: error\ndata: " + _dump(event) + b"\n\n"
+            event = {"type": "response.failed", "sequence_number": 0, "response": _failed_response(message)}
+            return b"event: response.failed\ndata: " + _dump(event) + b"\n\n"
         case Format.OLLAMA_CHAT | Format.OLLAMA_GENERATE:
             return _dump(body) + b"\n"
         case _:
             return b"data: " + _dump(body) + b"\n\n"
+
+
+def _failed_response(message: str) -> Mapping[str, Any]:
+    """A Response with the members that SDKs read: https://platform.openai.com/docs/api-reference/responses-streaming"""
+    return {
+        "id": "resp_failed", "object": "response", "created_at": 0, "status": "failed", "model": "", "output": [], "tools": [],
+        "error": {"code": "server_error", "message": message}, "incomplete_details": None, "instructions": None, "metadata": {},
+        "parallel_tool_calls": False, "temperature": None, "tool_choice": "auto", "top_p": None, "usage": None,
+    }  # fmt: skip
 
 
 def _openai(status: int, reason: str, message: str) -> Mapping[str, Any]:
