@@ -9,6 +9,7 @@ from .proxy.answers import ValetAnswers
 from .proxy.commands import ValetCommands
 from .proxy.intake import ValetIntake
 from .proxy.lifecycle import ValetLifecycle
+from .proxy.probing import ValetProbing
 from .proxy.runtime import Runtime
 from .proxy.settlement import Settlement
 from .proxy.traffic import Traffic
@@ -34,4 +35,4 @@ def assemble_on(runtime: Runtime, checkout: Path | None = None) -> list[object]:
     lifecycle = ValetLifecycle(runtime, traffic, flows, checkout or Path(__file__).resolve().parents[2])
     lifecycle.probed = (gate, intake, answers)
     # `answers` ends before `lifecycle`: calls that still run are settled before the ledger is closed.
-    return [gate, intake, answers, lifecycle, ValetCommands(runtime)]
+    return [gate, intake, answers, lifecycle, ValetCommands(runtime), ValetProbing(runtime)]

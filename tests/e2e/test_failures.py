@@ -136,7 +136,7 @@ def test_a_provider_error_passes_untouched(gateway):
 def test_a_cut_stream_has_one_receipt(gateway):
     before = len(gateway.receipts())
     with pytest.raises(httpx.HTTPError), gateway.client() as client:
-        client.post(CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "cut=2"})
+        client.post(CHAT, json=BODY | {"model": "cut", "stream": True}, headers=BEARER | {"x-simulate": "cut=4"})
     assert gateway.receipts(before + 1)[-1]["outcome"] in ("server", "network")
 
 
@@ -144,7 +144,7 @@ def test_a_client_that_leaves_closes_the_upstream_and_is_estimated(gateway):
     before = len(gateway.receipts())
     with (
         gateway.client() as client,
-        client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
+        client.stream("POST", CHAT, json=BODY | {"model": "stall", "stream": True}, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
     ):
         next(answer.iter_raw())
     receipt = gateway.receipts(before + 1)[-1]
@@ -217,7 +217,7 @@ def test_shutdown_settles_what_still_runs(lab, tmp_path):
     with (
         running(lab.gateway(tmp_path)) as gateway,
         gateway.client() as client,
-        client.stream("POST", CHAT, json=BODY | {"stream": True}, headers=BEARER | {"x-simulate": "stall=2"}) as answer,
+        client.stream("POST", CHAT, json=BODY | {"model": "stall", "stream": True}, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
     ):
         chunks = answer.iter_raw()
         next(chunks)

@@ -128,6 +128,33 @@ def test_orders_are_given_once_in_order(store):
     assert (store.take_orders(), store.take_orders()) == (expected, [])
 
 
+@pytest.mark.parametrize("readonly", [False, True])
+def test_orders_that_wait_are_shown_and_stay(store, path, readonly):
+    store.order("disable", "openai/1", 1.0)
+    store.order("reset", "openai/2", 0.5)
+    with closing(StateStore(path, readonly=readonly)) as other:
+        shown = other.orders()
+    assert shown == store.take_orders() == [Order("disable", "openai/1", 1.0), Order("reset", "openai/2", 0.5)]
+
+
+def test_orders_that_were_taken_do_not_wait(store):
+    store.order("disable", "openai/1", 1.0)
+    store.take_orders()
+    assert store.orders() == []
+
+
+def test_an_order_of_another_program_is_not_shown(store, path):
+    change(path, "INSERT INTO orders (verb, name, time) VALUES ('explode', 'openai/1', 1.0), ('reset', x'ff', 'soon')")
+    assert store.orders() == []
+
+
+def test_looking_at_orders_waits_for_nobody(store, path):
+    store.order("disable", "openai/1", 1.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert len(store.orders()) == 1
+
+
 def test_an_unknown_order_is_a_mistake(store):
     with pytest.raises(ValueError, match="explode is no order"):
         store.order("explode", "openai/1", 1.0)
@@ -262,7 +289,8 @@ def test_a_reader_sees_what_is_written_later(store, path):
 
 def test_an_empty_file_holds_nothing(tmp_path):
     (tmp_path / "ledger.state.db").touch()
-    assert StateStore(tmp_path / "ledger.state.db", readonly=True).load("keys") == {}
+    reader = StateStore(tmp_path / "ledger.state.db", readonly=True)
+    assert (reader.load("keys"), reader.orders()) == ({}, [])
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,12 @@ def test_a_failed_request_gives_its_token_back(outcome):
     assert figures(ended(outcome)).tokens == pytest.approx(1.0)
 
 
+def test_a_failed_request_gives_one_token_back():
+    gauges = used(*[NOW] * 25)
+    gauges.ended("openai/1", "gpt-4o", Outcome.SERVER, NOW)
+    assert figures(gauges).tokens == pytest.approx(26 / 50)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.THROTTLED])
 def test_an_answered_request_gives_no_token_back(outcome):
     assert figures(ended(outcome)).tokens == pytest.approx(0.98)
@@ -340,7 +346,7 @@ def test_a_failure_that_is_taken_back_is_so_after_a_restart():
     gauges = used(NOW)
     gauges.changes()
     gauges.ended("openai/1", "gpt-4o", Outcome.SERVER, NOW)
-    assert figures(restarted(gauges)).used == 0
+    assert gauges.changes()["openai/1"]["counts"]["gpt-4o"][2] == 0
 
 
 def test_what_changed_is_told_once():
@@ -351,6 +357,7 @@ def test_what_changed_is_told_once():
 
 def test_a_forgotten_key_is_told():
     gauges = used(NOW)
+    gauges.changes()
     gauges.forget("openai/1")
     assert (gauges.changes(), figures(gauges).used) == ({"openai/1": None}, 0)
 

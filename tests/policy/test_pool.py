@@ -171,6 +171,10 @@ def test_balanced_with_more_tolerance_is_more_even():
     assert shares("balanced", each("a", used=10), each("b"), tolerance=89)["a"] == pytest.approx(90 / 190, abs=0.002)
 
 
+def test_balanced_with_a_little_tolerance_draws():
+    assert shares("balanced", each("a", used=1), each("b"), tolerance=0.5)["a"] == pytest.approx(1.5 / 4, abs=0.002)
+
+
 def test_balanced_counts_the_tier_alone():
     candidates = [each("a", used=10), each("b"), each("c", 2, used=10**6)]
     assert shares("balanced", *candidates) == pytest.approx({"a": 4 / 18, "b": 14 / 18}, abs=0.002)

@@ -77,6 +77,12 @@ def test_an_attempt_makes_its_key_the_one_that_the_pool_uses():
     assert pools.current == {("openai", "gpt-4o"): "openai/1"}
 
 
+def test_the_key_in_use_is_known_for_each_model():
+    pools, _ = begun()
+    begun(pools, place=replace(PLACE, group="gpt-5"))
+    assert pools.current == {("openai", "gpt-4o"): "openai/1", ("openai", "gpt-5"): "openai/1"}
+
+
 def test_an_attempt_without_a_key_counts_for_no_key():
     pools, _ = begun(place=place_of(OPENAI, "gpt-4o", None))
     assert (pools.current, pools.changes()) == ({}, {})
@@ -107,6 +113,13 @@ def test_only_the_first_ending_counts():
     pools.ended(use, Outcome.OK, NOW + 1)
     pools.ended(use, Outcome.BAD_KEY, NOW + 2)
     assert gauge(pools).score == pytest.approx(71, abs=0.01)
+
+
+def test_a_failure_after_the_ending_is_no_second_use():
+    pools, use = begun()
+    pools.ended(use, Outcome.OK, NOW + 1)
+    pools.failed(use, Failure(Outcome.SERVER, NOW), NOW + 2)
+    assert gauge(pools, NOW + 2).used == 1
 
 
 def test_an_ending_after_a_failure_does_not_count():

@@ -359,3 +359,13 @@ def test_a_streamed_request_is_sent_once():
 def test_a_break_after_a_second_attempt_reaches_the_agent_as_its_own():
     one = play(ERRORS["throttled"], HEAD + chunks(WORD), body=STREAM, break_after_answer=True)
     assert receipt(one).outcome == "server" and one.to_client.count(WORD) == 1
+
+
+def test_a_second_silence_is_taken_for_thought():
+    one = play(HEAD, HEAD, GOOD_STREAM, body=STREAM, gateway=", timeouts: {hold: 2s}", patience=30.0)
+    assert one.to_client.startswith(b"HTTP/1.1 200") and one.runtime.writer.all == []
+
+
+def test_a_stream_that_is_passed_and_stays_silent_is_ended():
+    one = play(HEAD, HEAD, body=STREAM, gateway=", timeouts: {hold: 2s, between_events: 20s}")
+    assert (receipt(one).outcome, len(tries(one))) == ("timeout", 2)

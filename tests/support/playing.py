@@ -83,7 +83,7 @@ class Play:
         runtime.monotonic = lambda: 100.0 + self.time.now
         runtime.clock = lambda: EPOCH + self.time.now
         runtime.chance = lambda: 0.0
-        runtime.alarms = Alarms(self.time.later, lambda client, event: self._queue.append(event))
+        runtime.alarms = Alarms(self.time.later, lambda client, event: self._queue.append(event), lambda client: True)
         self.addons = assemble_on(runtime)
         self.to_client = b""
         self.to_server = b""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from ..errors import LedgerError
 from ..model import Receipt
+from .files import closed_on_error, make_private
 from .migrations import check, migrate
 from .query import GROUPS, Query, Total
 from .records import FIELDS, from_dict, to_dict
@@ -99,9 +99,9 @@ class SqliteStore:
             self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        self._place = _prepare(self._path)
+        self._place = make_private(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY)
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -116,7 +116,7 @@ class SqliteStore:
         self._snapshot = self._unwritten()
         options = "mode=ro&immutable=1" if self._snapshot else "mode=ro"
         connection = sqlite3.connect(f"file:{quote(str(self._path))}?{options}", uri=True, timeout=_BUSY_READING)
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             if check(connection) == 0:
                 raise LedgerError(f"{self._path}: this is no ledger, or an empty one")
         return connection
@@ -151,33 +151,6 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError, ValueError, ArithmeticError) as error:
             raise LedgerError(f"the ledger {self._path} cannot be {what}: {error}") from error
-
-
-@contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, LedgerError):
-        connection.close()
-        raise
-
-
-def _prepare(path: Path) -> tuple[int, int]:
-    """Make folder and file with modes that let nobody else in, before SQLite could make them with others.
-
-    Gives device and inode of the file. SQLite gives the mode of the database to its log.
-    """
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise LedgerError(f"{path} is a symbolic link; name the file itself")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    return found.st_dev, found.st_ino
 
 
 def _row(receipt: Receipt) -> tuple[Any, ...]:

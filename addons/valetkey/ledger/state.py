@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import LedgerError
-from .sqlite import _closed_on_error, _prepare
+from .files import closed_on_error, make_private
 
 NAME = "ledger.state.db"
 VERBS = ("disable", "enable", "reset")
@@ -31,6 +31,7 @@ _STEPS = (
 )
 """The schema, step by step. A step is never changed once released; a new one is added."""
 _PUT = "INSERT INTO documents (kind, name, document) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET document = excluded.document"
+_ORDERS = "SELECT verb, name, time FROM orders ORDER BY number"
 _DAMAGED: Any = object()
 
 
@@ -98,6 +99,13 @@ class StateStore:
         with self._errors("written"), self._writing() as connection:
             connection.execute("INSERT INTO orders (verb, name, time) VALUES (?, ?, ?)", (verb, _storable(name), time))
 
+    def orders(self) -> list[Order]:
+        """The orders that no gateway has taken yet, the oldest first; they stay."""
+        with self._errors("read"), self._reading() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                return []
+            return list(_orders(connection.execute(_ORDERS).fetchall()))
+
     def take_orders(self) -> list[Order]:
         """The orders that were left, the oldest first. They are deleted: each is given once."""
         with self._errors("read"):
@@ -105,7 +113,7 @@ class StateStore:
             if not self._writer().execute("SELECT EXISTS (SELECT 1 FROM orders)").fetchone()[0]:
                 return []
             with self._writing() as connection:
-                rows = connection.execute("SELECT verb, name, time FROM orders ORDER BY number").fetchall()
+                rows = connection.execute(_ORDERS).fetchall()
                 connection.execute("DELETE FROM orders")
         return list(_orders(rows))
 
@@ -124,10 +132,10 @@ class StateStore:
         return self._open()
 
     def _open(self) -> sqlite3.Connection:
-        self._place = _prepare(self._path)
+        self._place = make_private(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY, check_same_thread=False)
         connection.text_factory = _text
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA secure_delete = ON")
@@ -142,7 +150,7 @@ class StateStore:
         options = "mode=ro" if written else "mode=ro&immutable=1"
         connection = sqlite3.connect(f"file:{quote(str(self._path))}?{options}", uri=True, timeout=_BUSY, check_same_thread=False)
         connection.text_factory = _text
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             self._version(connection)
         return connection
 

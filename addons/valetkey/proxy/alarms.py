@@ -21,6 +21,9 @@ class Rest(commands.Command):
 
     blocking = True
 
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
 
 @dataclass(repr=False)
 class RestOver(events.CommandCompleted):
@@ -65,6 +68,7 @@ class Sleeper(Protocol):
 
 Later = Callable[[float, Callable[[], None]], Timer]
 Post = Callable[[connection.Client, events.Event], None]
+Reaches = Callable[[connection.Client], bool]
 
 
 def later(seconds: float, call: Callable[[], None]) -> Timer:
@@ -82,14 +86,21 @@ def post(client: connection.Client, event: events.Event) -> None:
         task.add_done_callback(_tasks.discard)
 
 
+def reaches(client: connection.Client) -> bool:
+    """Whether `post` finds the connection; a replayed flow has none."""
+    proxyserver = ctx.master.addons.get("proxyserver")
+    return proxyserver is not None and client.id in proxyserver.connections
+
+
 _tasks: set[asyncio.Task[None]] = set()
 
 
 class Alarms:
     """Sets and cancels the timers of streams."""
 
-    def __init__(self, later: Later = later, post: Post = post) -> None:
+    def __init__(self, later: Later = later, post: Post = post, reaches: Reaches = reaches) -> None:
         self._later, self._post = later, post
+        self.reaches = reaches
 
     def set(self, sleeper: Sleeper, seconds: float) -> None:
         """Wake `sleeper` after so many seconds, instead of any time set before."""

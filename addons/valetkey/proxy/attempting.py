@@ -17,7 +17,8 @@ from weakref import ref
 
 from mitmproxy import connection, http
 from mitmproxy.net import server_spec
-from mitmproxy.proxy import events, layer
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.events import Wakeup
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
@@ -104,11 +105,13 @@ class AttemptingStream(HttpStream):
                 if ended is None:
                     return
                 event = ended
-            elif isinstance(event, Rung) and event.command.owner is self:
+            elif isinstance(event, Wakeup) or (isinstance(event, Rung) and event.command.owner is self):
                 event = self._woken(self._paused.command) or event
         for command in super().handle_event(event):
             if not isinstance(command, Rest):
                 yield command
+            elif not self.traffic.runtime.alarms.reaches(self.context.client):
+                yield commands.RequestWakeup(command.seconds)  # a replay: only mitmproxy itself knows the way to it
 
     def ring(self) -> tuple[connection.Client, events.Event]:
         """The time is up, or a permit was granted: the event that tells this stream."""
@@ -167,7 +170,7 @@ class AttemptingStream(HttpStream):
 
     def _wait(self, seconds: float) -> layer.CommandGenerator[None]:
         self.set_alarm(seconds)
-        yield Rest()
+        yield Rest(seconds)
         self.no_alarm()
 
     def _waker(self) -> None:
@@ -220,13 +223,13 @@ class AttemptingStream(HttpStream):
             match step:
                 case Pause():
                     yield from self._wait(step.seconds)
-                    if (yield from self.check_killed(True)):
+                    if (yield from self._is_over()):
                         return False
                     step = dispatch.resume()
                 case Try():
                     dispatch.attempt(step)
                     trouble = yield from self._dial(passage)
-                    if (yield from self.check_killed(True)):
+                    if (yield from self._is_over()):
                         return False
                     if trouble is None:
                         return True
@@ -234,6 +237,13 @@ class AttemptingStream(HttpStream):
                 case Ending():
                     yield from self._give_up(passage, step)
                     return False
+
+    def _is_over(self) -> layer.CommandGenerator[bool]:
+        """Whether the agent has left, or an addon has killed the flow, while this stream waited."""
+        if not (yield from self.check_killed(True)):
+            return False
+        yield http_layers.DropStream(self.stream_id)
+        return True
 
     def _dial(self, passage: Passage) -> layer.CommandGenerator[Trouble | None]:
         """Connect to the attempt's upstream, or take a connection that is there; tells what went wrong."""
@@ -269,7 +279,7 @@ class AttemptingStream(HttpStream):
         yield from self._forsake()
         # HTTP/1 gives its connection free only when it has done with the event that led here.
         yield from self._wait(0)
-        if (yield from self.check_killed(True)):
+        if (yield from self._is_over()):
             return
         if (yield from self._work(passage, step)):
             yield from self._send_again()

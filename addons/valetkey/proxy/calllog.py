@@ -33,7 +33,8 @@ def comment(receipt: Receipt) -> str:
 
 
 def _rest(receipt: Receipt) -> list[str | None]:
-    return [receipt.agent, receipt.key, usage(receipt), cost(receipt), trouble(receipt)]
+    tries = f"{len(receipt.attempts)} attempts" if len(receipt.attempts) > 1 else None
+    return [receipt.agent, receipt.key, tries, usage(receipt), cost(receipt), trouble(receipt)]
 
 
 def usage(receipt: Receipt) -> str | None:

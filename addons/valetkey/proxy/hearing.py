@@ -44,6 +44,7 @@ class Hearing:
         self._retry_empty = passage.snapshot.rules.gateway.retry_empty
         self._limit = passage.snapshot.rules.gateway.max_body
         self._opening = self._open(passage)
+        self._was_silent = any(attempt.outcome is Outcome.TIMEOUT for attempt in passage.attempts)
         self._is_error = answer.status_code >= 400
         self._passes = not self._is_error and self._opening is None and not self._is_whole()
 
@@ -73,8 +74,11 @@ class Hearing:
         return self._judge_whole()
 
     def out_of_time(self) -> Word | Trouble:
-        """The head was held as long as it may be. A provider that has sent nothing at all is given up."""
-        if self._opening is None or self._opening.noise:
+        """The head was held as long as it may be. A provider that has sent nothing at all is given up, once.
+
+        A second silence is taken for thought: some models think for minutes before their first event, and are paid for it.
+        """
+        if self._opening is None or self._opening.noise or self._was_silent:
             return "pass"
         return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT)
 

@@ -81,7 +81,7 @@ class ValetStream(AttemptingStream):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, Rung) and event.command.owner is self:
             yield from self._guard(self.time_is_up())
-        elif not self.is_stale(event):
+        elif not self.is_stale(event) and not isinstance(event, events.Wakeup):
             yield from self._guard(super()._handle_event(event))
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
