@@ -5,12 +5,9 @@ from contextlib import closing
 
 import pytest
 
-from support.making import CATALOG
 from support.proxy_receipts import receipt
 from valetkey.cli import keyring, main
 from valetkey.ledger import StateStore, open_store
-from valetkey.model import Address
-from valetkey.rules import parse_rules
 from valetkey.simulator import Fault, run_in_thread
 
 KEY, OTHER = "sk-proj-REALrealREALrealREALreal0001", "sk-proj-REALrealREALrealREALreal0002"
@@ -28,7 +25,6 @@ def run(tmp_path, monkeypatch, capsys):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(keyring, "PATIENCE", 5.0)
     (tmp_path / "rules.yaml").write_text("version: 1\n")
 
     def call(*arguments, rules=None, keys=(("1", KEY), ("2", OTHER))):
@@ -170,6 +166,58 @@ def test_a_document_that_is_none_is_no_trouble(run, tmp_path):
     assert run("keys")[0] == 0
 
 
+@pytest.mark.parametrize(("age", "expected"), [(86_400, "3"), (86_401, "-"), (-5, "3")])
+def test_calls_in_flight_are_not_told_of_a_gateway_that_has_ended(run, state, age, expected):
+    state(in_flight=3, used=12, time=NOW - age)
+    assert line_of(run("keys")[1], "openai/1").split()[2:4] == [expected, "12"]
+
+
+@pytest.mark.parametrize(
+    ("orders", "document", "expected"),
+    [
+        (["disable"], {}, "ready (ordered: disable)"),
+        (["disable", "enable"], {"state": "disabled"}, "disabled (ordered: disable, enable)"),
+        (["reset"], {"state": "out", "reason": "bad_key", "url": "https://x.test"},
+         "out: bad_key (see https://x.test) (ordered: reset)"),
+    ],
+)  # fmt: skip
+def test_an_order_that_nobody_has_taken_is_shown(run, state, orders, document, expected):
+    state(**document)
+    for verb in orders:
+        run("keys", verb, "openai/1")
+    assert expected in line_of(run("keys")[1], "openai/1")
+
+
+def test_an_order_before_the_first_start_is_shown(run):
+    run("keys", "disable", "openai/1")
+    assert "ready (ordered: disable)" in line_of(run("keys")[1], "openai/1")
+
+
+def test_an_order_for_a_key_that_cannot_be_used_is_shown(run):
+    rules = "version: 1\nproviders: {openai: {keys: [{name: '1', ref: file:no}]}}\n"
+    run("keys", "disable", "openai/1", rules=rules)
+    assert "(ordered: disable)" in " ".join(run("keys")[1].split())
+
+
+def test_an_order_is_that_of_its_key_alone(run):
+    run("keys", "disable", "openai/1")
+    assert "ordered" not in line_of(run("keys")[1], "openai/2")
+
+
+def test_an_order_that_was_taken_is_shown_no_more(run, tmp_path):
+    run("keys", "disable", "openai/1")
+    with closing(StateStore(tmp_path / ".valetkey" / "ledger.state.db")) as store:
+        store.take_orders()
+    assert "ordered" not in run("keys")[1]
+
+
+def test_json_has_the_orders(run, state):
+    state(orders="forged")
+    run("keys", "disable", "openai/1")
+    found = rows(run("keys", "--json")[1])
+    assert {id: row["orders"] for id, row in found.items()} == {"openai/1": [{"verb": "disable", "time": NOW}], "openai/2": []}
+
+
 def test_cost_is_that_of_today(run, state, spent):
     state()
     assert line_of(run("keys")[1], "openai/1").split()[-2:] == ["$0.75", "-"]
@@ -271,11 +319,6 @@ def test_a_key_is_tested_once(ask, provider):
     assert len(provider.seen) == 1
 
 
-def test_the_key_goes_where_the_provider_looks_for_it(ask, provider):
-    ask("openai/2")
-    assert [(seen.method, seen.path, seen.credentials) for seen in provider.seen] == [("GET", "/v1/models", [f"Bearer {OTHER}"])]
-
-
 def test_a_bad_key_is_said_in_the_providers_words(ask, provider):
     provider.faults.append(Fault(kind="bad_key", key=OTHER))
     status, output, _ = ask()
@@ -283,50 +326,6 @@ def test_a_bad_key_is_said_in_the_providers_words(ask, provider):
         1,
         "openai/2  bad_key (401)  Incorrect API key provided. You can find your API key on the dashboard.",
     )
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (Fault(kind="rate_limit"), "throttled (429)  Rate limit reached"),
-        (Fault(kind="quota"), "quota (429)  You exceeded"),
-        (Fault(status=500), "server (500)  The server had an error"),
-        (
-            Fault(status=502, body="<html>\n\n  bad\x1b[31m gateway"),
-            "server (502)  <html> bad\N{REPLACEMENT CHARACTER}[31m gateway",
-        ),
-        (Fault(status=302, header="location: http://127.0.0.1:9/"), "server (302)  it sends elsewhere"),
-        (Fault(kind="not_found"), "client (404)  The model does not exist"),
-        (Fault(status=401, cut=0), "bad_key (401)\n"),
-    ],
-)
-def test_other_endings_are_classified(ask, provider, fault, expected):
-    provider.faults.append(fault)
-    assert f"openai/1  {expected}" in ask("openai/1")[1]
-
-
-def test_a_silent_provider_is_a_timeout(ask, provider, monkeypatch):
-    monkeypatch.setattr(keyring, "PATIENCE", 0.2)
-    provider.faults.append(Fault(slow=3.0))
-    assert ask("openai/1")[:2] == (1, "openai/1  timeout  no answer within 0 s\n")
-
-
-def test_a_provider_that_is_not_there_is_network(run):
-    rules = "version: 1\nproviders: {openai: {upstream: 'http://127.0.0.1:1/v1'}}\n"
-    status, output, _ = run("keys", "test", "openai/1", rules=rules)
-    assert status == 1 and output.startswith("openai/1  network  ")
-
-
-@pytest.mark.parametrize("text", [f"your key is {KEY}", "x" * 150 + KEY, f'{{"error": {{"message": "no {KEY}\\n"}}}}'])
-def test_a_provider_that_says_the_key_back_is_not_repeated(ask, provider, text):
-    provider.faults.append(Fault(status=401, body=text))
-    output = ask("openai/1")[1]
-    assert "sk-proj" not in output and output.count("\n") == 1
-
-
-def test_a_message_is_short(ask, provider):
-    provider.faults.append(Fault(status=401, body="word " * 100_000))
-    assert len(ask("openai/1")[1]) < 200
 
 
 def test_an_unusable_key_is_not_ok(ask):
@@ -349,19 +348,6 @@ def test_a_provider_without_keys_is_said(run):
     assert run("keys", "test", rules=rules, keys=())[:2] == (0, "lab  needs no key\n")
 
 
-def test_a_provider_without_a_free_endpoint_is_said(ask, monkeypatch):
-    monkeypatch.setattr(keyring, "_is_free", lambda endpoint: False)
-    status, output, _ = ask("openai/1")
-    assert (status, output) == (0, "openai/1  not tested  the catalogue has no free endpoint of openai\n")
-
-
-def test_an_endpoint_that_this_server_does_not_have_says_nothing_of_the_key(run, provider, monkeypatch):
-    monkeypatch.setenv("LAB_KEY", KEY)
-    rules = f"version: 1\nproviders: {{lab: {{like: openrouter, upstream: '{provider.url}/v1', keys: [env:LAB_KEY]}}}}\n"
-    status, output, _ = run("keys", "test", rules=rules, keys=())
-    assert (status, [seen.path for seen in provider.seen][-1]) == (0, "/v1/models"), output
-
-
 def test_results_for_programs(ask, provider):
     provider.faults.append(Fault(kind="bad_key", key=OTHER))
     found = rows(ask("--json")[1])
@@ -371,64 +357,7 @@ def test_results_for_programs(ask, provider):
     }
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
-def test_the_proxy_of_the_shell_is_used(ask, provider, monkeypatch, name):
-    monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("NO_PROXY", "")
-    assert ask("openai/1")[0] == 1
-
-
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
-def test_the_gateway_itself_is_gone_around(run, provider, monkeypatch, name):
-    monkeypatch.setenv(name, "http://localhost:1")
-    monkeypatch.setenv("NO_PROXY", "")
-    rules = f"version: 1\ngateway: {{proxy: 127.0.0.1:1}}\nproviders: {{openai: {{upstream: '{provider.url}/v1'}}}}\n"
-    assert run("keys", "test", "openai/1", rules=rules)[0] == 0
-
-
 def test_a_proxy_that_is_none_is_said(ask, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "gopher://x")
     status, _, errors = ask("openai/1")
     assert status == 2 and "the proxy or CA variables of this shell cannot be used" in errors
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://127.0.0.1:8080", True),
-        ("localhost:8080", True),
-        ("http://127.0.0.1:8081", False),
-        ("http://proxy.corp:8080", False),
-        ("http://[nonsense", False),
-        ("http://x:99999999", False),
-    ],
-)
-def test_the_gateway_is_known_by_its_address(url, expected):
-    assert keyring._is(url, Address("127.0.0.1", 8080)) is expected
-
-
-@pytest.mark.parametrize(
-    ("provider_name", "first"),
-    [("openai", "/v1/models"), ("anthropic", "/v1/models"), ("gemini", "/v1beta/models"), ("openrouter", "/api/v1/key")],
-)
-def test_what_tells_most_of_a_key_is_asked_first(provider_name, first):
-    rules = parse_rules("version: 1\n", "rules.yaml", CATALOG)
-    assert next(keyring._free_places(rules.providers[provider_name]))[1] == first
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b'[{"error": {"message": "a"}}]', "a"),
-        (b'{"error": "b"}', "b"),
-        (b'{"message": "c"}', "c"),
-        (b'{"error": {"message": 1}}', '{"error": {"message": 1}}'),
-        (b"[]", "[]"),
-        (b"\xff", "\N{REPLACEMENT CHARACTER}"),
-        (b"[" * 100_000, "[" * 100_000),
-        (b"", ""),
-    ],
-    ids=range(8),
-)
-def test_messages_are_found_wherever_they_stand(body, expected):
-    assert keyring._message(body) == expected

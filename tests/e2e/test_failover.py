@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -35,10 +36,9 @@ from support.processes import wait_for
 
 pytestmark = pytest.mark.e2e
 
-GATEWAY = (
-    "timeouts: {retry: 20ms, first_byte: 1s, whole: 1s, hold: 500ms, connect: 1s, max_wait: 3s, small_wait: 0s, between_events: 1s}"
-)
-AT_ONCE = 16
+GATEWAY = """timeouts:
+  {retry: 20ms, first_byte: 1500ms, whole: 1500ms, hold: 800ms, connect: 2s, max_wait: 3s, small_wait: 0s, between_events: 1s}"""
+AT_ONCE = 24
 
 
 @dataclass(frozen=True)
@@ -236,3 +236,328 @@ def test_both_sides_spoke_the_protocols_of_the_case(stage, played, case):
         {"1": "HTTP/1.1", "2": "HTTP/2"}[agents],
         {{"1": "http/1.1", "2": "h2"}[providers]},
     )
+
+
+def test_a_stream_stays_a_stream(stage):
+    """After a failed attempt the pieces of the next one arrive as the provider sends them."""
+    call = Call("chat", "live", True, "as they come")
+    stage.fail(f"status=500,times=1,{call.fault}")
+    stage.fail(f"delay=0.15,{call.fault}")
+
+    async def moments() -> list[float]:
+        async with agent(stage.gateway) as client, client.stream("POST", call.url, content=call.body, headers=call.headers) as came:
+            return [asyncio.get_running_loop().time() async for _ in came.aiter_raw()]
+
+    found = asyncio.run(moments())
+    stage.heal()
+    assert found[-1] - found[0] > 0.5
+
+
+def test_streams_of_one_connection_fail_over_apart(stage):
+    """HTTP/2: sixty calls of one connection, of which every second fails at first."""
+    calls = [Call("chat", f"many-{n:02}", n % 4 < 2, f"one of many: {n}") for n in range(60)]
+    for at, call in enumerate(calls[::2]):
+        stage.fail(f"{('status=429', 'status=500', 'reset', 'error_first,error_whole')[at % 4]},times=1,{call.fault}")
+
+    async def everything() -> list[Came]:
+        async with agent(stage.gateway, ["h2"]) as client:
+            await make(client, Call("chat", "many-more"))
+            return await asyncio.gather(*(make(client, call) for call in calls))
+
+    came = asyncio.run(everything())
+    stage.heal()
+    wrong = [call.model for call, each in zip(calls, came, strict=True) if (each.status, each.body) != (200, call.expected())]
+    assert (wrong, {each.headers.get("x-valetkey-attempts") for each in came[::2]}) == ([], {"2"})
+
+
+def test_a_connection_that_ends_takes_no_other_call_with_it(stage):
+    """HTTP/2: the provider closes the connection that thirty calls share; each of them is made again."""
+    calls = [Call("chat", f"shared-{n:02}", bool(n % 2), f"one that shares: {n}") for n in range(30)]
+    for call in calls:
+        stage.fail(f"{'eof' if call.model == 'shared-15' else 'slow=0.3'},times=1,{call.fault}")
+
+    async def everything() -> list[Came]:
+        async with agent(stage.gateway, ["h2"]) as client:
+            await make(client, Call("chat", "shared-more"))
+            return await asyncio.gather(*(make(client, call) for call in calls))
+
+    came = asyncio.run(everything())
+    stage.heal()
+    wrong = [call.model for call, each in zip(calls, came, strict=True) if (each.status, each.body) != (200, call.expected())]
+    assert wrong == []
+
+
+# Unmodified SDKs.
+
+SDK_TRIGGERS = {
+    "429": ("status=429,times=1", 2),
+    "500": ("status=500,times=2", 3),
+    "reset": ("reset,times=2", 3),
+    "headers-stall": ("headers_stall,times=1", 2),
+    "error-first": ("error_first,error_whole,kind=server,times=2", 3),
+    "noise": ("error_first,noise=3,kind=server,times=2", 3),
+}
+"""Fault and attempts; whole answers know no noise."""
+ENDINGS = {"cut": "cut=7", "stall": "stall=7"}
+TEXT = "tell me of keys that open some doors and not all doors"
+PROGRAMS = {
+    "openai": """
+        import openai
+        client = openai.OpenAI(max_retries=0)
+        def chat(model):
+            out = client.chat.completions.create(model=model, messages=[{"role": "user", "content": TEXT}])
+            yield out.choices[0].message.content
+        def chat_streamed(model):
+            for part in client.chat.completions.create(model=model, messages=[{"role": "user", "content": TEXT}], stream=True):
+                yield part.choices[0].delta.content or ""
+        def responses(model):
+            yield client.responses.create(model=model, input=TEXT).output_text
+        def responses_streamed(model):
+            with client.responses.stream(model=model, input=TEXT) as stream:
+                for event in stream:
+                    if event.type == "response.output_text.delta":
+                        yield event.delta
+                stream.get_final_response()
+    """,
+    "anthropic": """
+        import anthropic
+        client = anthropic.Anthropic(max_retries=0)
+        asked = {"max_tokens": 50, "messages": [{"role": "user", "content": TEXT}]}
+        def messages(model):
+            yield client.messages.create(model=model, **asked).content[0].text
+        def messages_streamed(model):
+            with client.messages.stream(model=model, **asked) as stream:
+                yield from stream.text_stream
+                stream.get_final_message()
+    """,
+    "google-genai": """
+        from google import genai
+        client = genai.Client()
+        def gemini(model):
+            yield client.models.generate_content(model=model, contents=TEXT).text
+        def gemini_streamed(model):
+            for part in client.models.generate_content_stream(model=model, contents=TEXT):
+                yield part.text or ""
+    """,
+}
+RUN = """
+for name in json.loads(sys.argv[1]):
+    parts, error = [], None
+    try:
+        for part in globals()[name.split(".")[0]](name):
+            parts.append(part)
+    except Exception as raised:
+        error = type(raised).__module__.split(".")[0] + "." + type(raised).__name__
+    print(json.dumps([name, "".join(parts), error]))
+"""
+WAYS = {
+    "openai": ("chat", "chat_streamed", "responses", "responses_streamed"),
+    "anthropic": ("messages", "messages_streamed"),
+    "google-genai": ("gemini", "gemini_streamed"),
+}
+
+
+def _sdk_models() -> dict[str, list[str]]:
+    """Models by SDK: `way.trigger`, as the programs above take them."""
+    found: dict[str, list[str]] = {}
+    for sdk, ways in WAYS.items():
+        before = [f"{way}.{trigger}" for way in ways for trigger in SDK_TRIGGERS if trigger != "noise" or "streamed" in way]
+        found[sdk] = before + [f"{way}.{ending}" for way in ways for ending in ENDINGS if "streamed" in way]
+    return found
+
+
+SDK_MODELS = _sdk_models()
+SDK_GOOD = [name for names in SDK_MODELS.values() for name in names if name.split(".")[1] in SDK_TRIGGERS]
+SDK_ENDED = [name for names in SDK_MODELS.values() for name in names if name.split(".")[1] in ENDINGS]
+
+
+@pytest.fixture(scope="module")
+def programs(stage: Stage) -> dict[str, tuple[str, str | None]]:
+    """What the programs got, by model: the text, and the name of the exception that ended it."""
+    for name in (*SDK_GOOD, *SDK_ENDED):
+        way, what = name.split(".")
+        fault = SDK_TRIGGERS[what][0] if what in SDK_TRIGGERS else ENDINGS[what]
+        stage.fail(f"{fault},{f'path=/{name}:' if way.startswith('gemini') else f'model={name}'}")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"import json, sys\nTEXT = {TEXT!r}\n{textwrap.dedent(program)}{RUN}", json.dumps(SDK_MODELS[sdk])],
+            env=stage.gateway.agent_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for sdk, program in PROGRAMS.items()
+    ]  # fmt: skip
+    found = {}
+    for process in running:
+        out, problems = process.communicate(timeout=90)
+        assert process.returncode == 0, problems
+        found |= {name: (text, error) for name, text, error in map(json.loads, out.splitlines())}
+    stage.heal()
+    return found
+
+
+@pytest.mark.parametrize("model", SDK_GOOD)
+def test_an_sdk_that_never_tries_again_gets_its_answer(programs, model):
+    assert programs[model] == (f"Simulated answer to: {TEXT}", None)
+
+
+@pytest.mark.parametrize("model", SDK_GOOD)
+def test_what_an_sdk_asked_once_has_one_receipt(stage, programs, model):
+    receipts = stage.receipts_of(model)
+    attempts = [len(receipt["attempts"]) for receipt in receipts]
+    assert (attempts, len(stage.seen(model))) == ([SDK_TRIGGERS[model.split(".")[1]][1]], attempts[0])
+
+
+# After content.
+
+
+RAISED = {
+    "chat_streamed": ("openai.APIConnectionError", "httpx.RemoteProtocolError"),
+    "responses_streamed": ("builtins.RuntimeError", "openai.APIConnectionError"),
+    "messages_streamed": ("anthropic.APIStatusError",),
+    "gemini_streamed": ("httpx.RemoteProtocolError", "httpx2.RemoteProtocolError"),
+}
+"""What the SDKs raise, by version; `RuntimeError` is openai's for a response that was never completed."""
+
+
+@pytest.mark.parametrize("model", SDK_ENDED)
+def test_an_sdk_raises_when_a_stream_breaks_after_content(programs, model):
+    text, error = programs[model]
+    wanted = f"Simulated answer to: {TEXT}"
+    assert error in RAISED[model.split(".")[0]] and text and text != wanted and wanted.startswith(text)
+
+
+BROKEN = list(product(("chat", "responses", "messages", "gemini"), ENDINGS, ("1-1", "2-2")))
+OUTCOMES = {"cut": ("server", "network"), "stall": ("timeout",)}
+
+
+@pytest.fixture(scope="module")
+def broken(stage: Stage) -> dict[tuple[str, str, str], Came]:
+    """Streams that break after content, played at once."""
+
+    async def play(format: str, ending: str, pair: str) -> Came:
+        call = _broken_call(format, ending, pair)
+        stage.fail(f"{ENDINGS[ending]},{call.fault}")
+        async with agent(stage.gateway, PAIRS[pair]) as client:
+            return await make(client, call)
+
+    came = asyncio.run(together((play(*each) for each in BROKEN), AT_ONCE))
+    stage.heal()
+    return dict(zip(BROKEN, came, strict=True))
+
+
+def _broken_call(format: str, ending: str, pair: str) -> Call:
+    return Call(format, f"broken-{format}-{ending}-{pair}", True, "a long enough answer that it can break off somewhere")
+
+
+@pytest.mark.parametrize(("format", "ending", "pair"), BROKEN)
+def test_a_broken_stream_begins_as_the_answer_did(broken, format, ending, pair):
+    came, expected = broken[format, ending, pair], _broken_call(format, ending, pair).expected()
+    common = next((at for at, (ours, theirs) in enumerate(zip(came.body, expected, strict=False)) if ours != theirs), len(came.body))
+    assert came.status == 200 and 500 < common < len(expected) and b"\n" in came.body[common - 30 : common + 1]
+
+
+@pytest.mark.parametrize(("format", "ending", "pair"), BROKEN)
+def test_a_broken_stream_ends_in_the_words_of_its_format(broken, format, ending, pair):
+    came = broken[format, ending, pair]
+    last = came.body.replace(b"\r", b"").rstrip(b"\n").rpartition(b"\n\n")[2]
+    match format:
+        case "messages":
+            assert last.startswith(b"event: error\n") and b'"type":"error"' in last
+        case "responses":
+            assert last.startswith(b"event: response.failed\n") and b'"status":"failed"' in last
+        case "chat":
+            assert b"[DONE]" not in came.body and b'"finish_reason":"stop"' not in came.body
+        case "gemini":
+            assert b"finishReason" not in came.body
+
+
+@pytest.mark.parametrize(("format", "ending", "pair"), BROKEN)
+def test_a_stream_that_broke_is_not_taken_for_a_whole_one(broken, format, ending, pair):
+    """Where the format has no words for it, the connection tells: it does not end in good order."""
+    assert broken[format, ending, pair].error is not None or format in ("messages", "responses")
+
+
+@pytest.mark.parametrize(("format", "ending", "pair"), BROKEN)
+def test_a_call_that_broke_after_content_is_not_made_again(stage, broken, format, ending, pair):
+    model = _broken_call(format, ending, pair).model
+    receipts = stage.receipts_of(model)
+    assert ([len(r["attempts"]) for r in receipts], len(stage.seen(model))) == ([1], 1)
+    assert receipts[0]["outcome"] in OUTCOMES[ending]
+
+
+# The agent leaves.
+
+
+async def _leave(stage: Stage, call: Call, seconds: float, offers: tuple[str, ...]) -> None:
+    async with agent(stage.gateway, offers) as client:
+        if "h2" in offers:  # the connection stays, a stream is given up
+            await make(client, Call("chat", "leaving-later", text="the connection stays"))
+        task = asyncio.ensure_future(make(client, call))
+        await asyncio.sleep(seconds)
+        task.cancel()
+        if "h2" in offers:
+            await asyncio.sleep(0.3)
+
+
+LEAVING = {
+    "while all keys rest": ("status=429,retry_after_ms=1200", ["throttled", "throttled"]),
+    "while the head stalls": ("headers_stall", ["client"]),
+    "while a stream does not begin": ("first_stall,noise=2", ["client"]),
+}
+OFFERS = [pytest.param(("http/1.1",), id="http/1.1"), pytest.param(("h2",), id="h2")]
+SLOTS = ("slot/1", "slot/2")
+
+
+def _left(stage: Stage, name: str, offers: tuple[str, ...]) -> tuple[Call, dict[str, Any]]:
+    """Make a call that goes badly in some way and leave; gives its receipt."""
+    fault, _ = LEAVING[name]
+    call = Call("chat", f"slot-{name.split()[-1]}-{offers[0].replace('/', '')}", True)
+    stage.fail(f"{fault},{call.fault}")
+    asyncio.run(_leave(stage, call, 0.35, offers))
+    stage.heal()
+    return call, stage.receipts_of(call.model)[0]
+
+
+@pytest.mark.parametrize("offers", OFFERS)
+@pytest.mark.parametrize("name", LEAVING)
+def test_an_agent_that_leaves_ends_the_call_at_once(stage, name, offers):
+    begun = time.monotonic()
+    call, receipt = _left(stage, name, offers)
+    attempts = [attempt["outcome"] for attempt in receipt["attempts"]]
+    assert (receipt["outcome"], attempts, receipt["duration_ms"] < 900) == ("client", LEAVING[name][1], True)
+    # No connection is kept, no key is held, and nothing is made after that, also when the rest is over.
+    wait_for(lambda: stage.simulator.connections == 0, "the end of the connections")
+    wait_for(lambda: not any(keys_of(stage.gateway)[key]["in_flight"] for key in SLOTS), "the end of the calls in flight")
+    time.sleep(max(0.0, begun + 1.8 - time.monotonic()))
+    assert len(stage.seen(call.model)) == len(attempts)
+
+
+def test_who_leaves_the_line_holds_nobody_up(stage):
+    """One key that serves one call at once: who waits second leaves, who waits third is served."""
+    stage.fail("slow=0.8,model=line-first")
+
+    async def three() -> Came:
+        first = asyncio.ensure_future(_one("line-first"))
+        await asyncio.sleep(0.2)
+        second = asyncio.ensure_future(_one("line-second"))
+        await asyncio.sleep(0.2)
+        third = asyncio.ensure_future(_one("line-third"))
+        await asyncio.sleep(0.2)
+        second.cancel()
+        await first
+        return await third
+
+    async def _one(model: str) -> Came:
+        async with agent(stage.gateway) as client:
+            return await make(client, Call("chat", model))
+
+    served = asyncio.run(three())
+    stage.heal()
+    second = stage.receipts_of("line-second")[0]
+    assert (served.status, second["outcome"], second["attempts"], stage.seen("line-second")) == (200, "client", [], [])
+
+
+def test_the_gateway_complained_of_nothing(stage, played, programs, broken):
+    """Runs last in this file."""
+    assert post(stage.gateway, Call("chat", "after-all")).status == 200
+    assert not any(word in stage.gateway.output() for word in ("Traceback", "defect", "mitmproxy has crashed", "never retrieved"))
+    assert not any(value in stage.gateway.output() for value in KEYS.values())

@@ -44,6 +44,8 @@ class Dispatch:
         self._use: Use | None = None
         self._noted = False
         """Whether the pools know how the present attempt went."""
+        self._passed: http.Response | None = None
+        """An error that was too long to be heard and passed; what it is is known when the call is over."""
         self.best: Best | None = None
 
     def begin(self) -> failover.Step | Ending:
@@ -60,7 +62,7 @@ class Dispatch:
         """An attempt is made: note it before anything is dialled, so that no ending can lose it."""
         passage, now = self._passage, self._runtime.now()
         self._use = self._runtime.pools.began(step.option.provider, step.place, step.permit, now)
-        self._noted = False
+        self._noted, self._passed = False, None
         passage.plan = plan = self._equip(step)
         passage.attempt_mark = self._runtime.monotonic()
         key = plan.key.id if plan.key else None
@@ -86,31 +88,48 @@ class Dispatch:
         if use is None:
             return
         self._note_limits(answer)
-        if answer.status_code < 400:
-            self._runtime.pools.answered(use, now)
-            names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
-            if use.place.key is not None and names:
-                self._runtime.pools.affinity.bind(use.provider.name, names, use.place.key, now, soft=True)
+        if answer.status_code >= 400:
+            self._passed = answer
+            return
+        self._runtime.pools.answered(use, now)
+        names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
+        if use.place.key is not None and names:
+            self._runtime.pools.affinity.bind(use.provider.name, names, use.place.key, now, soft=True)
 
     def close(self, ending: Outcome, created: tuple[str, ...] = ()) -> None:
-        """The call is over: give up what is held. `created` are names of things that its answer made."""
-        if self._plan is not None:
-            self._plan.close()
-        use, now = self._use, self._runtime.now()
-        if use is None:
-            return
+        """The call is over: give up what is held; only the first call counts. `created` are names of things that it made."""
+        use, self._use = self._use, None
+        try:
+            if use is not None:
+                self._end(use, ending, created)
+        finally:
+            if self._plan is not None:
+                self._plan.close()
+
+    def _end(self, use: Use, ending: Outcome, created: tuple[str, ...]) -> None:
+        now, pools = self._runtime.now(), self._runtime.pools
         if ending in TABLE and not self._noted:
-            self._runtime.pools.failed(use, Failure(ending, use.began), now)
-            self._noted = True
-        self._runtime.pools.ended(use, ending, now)
+            pools.failed(use, self._broken(use, ending, now), now)
+        pools.ended(use, ending, now)
         if created and use.place.key is not None:
-            self._runtime.pools.affinity.bind(use.provider.name, created, use.place.key, now)
+            pools.affinity.bind(use.provider.name, created, use.place.key, now)
+
+    def _broken(self, use: Use, ending: Outcome, now: float) -> Failure:
+        """What is known of an answer that passed and went wrong all the same."""
+        stated = None
+        if self._passed is not None:
+            stated = waits.stated(use.provider.facts, _names(self._passed), b"", now)
+        if stated is None:
+            return Failure(ending, use.began)
+        return Failure(ending, use.began, stated.seconds, self._redacted(stated.raw))
 
     def ending(self, ending: Ending) -> Refusal:
         """Our own words for the end of all attempts, where no answer of the provider is to be shown."""
         if self.best is None:
             return _unavailable(ending)
         provider = self.best.plan.provider
+        if self.best.outcome is Outcome.BAD_KEY and ending.reason in ("busy", "resting", "deadline"):
+            return _unavailable(ending)  # there are other keys
         if self.best.outcome is Outcome.BAD_KEY:
             text = f"{provider.name} accepts none of the gateway's keys (valetkey keys tells more)"
             return Refusal(503, "no_usable_key", text, ending.retry_after)
@@ -134,13 +153,14 @@ class Dispatch:
         if trouble.answer is None or trouble.outcome is not None:
             return Failure(trouble.outcome or Outcome.NETWORK, use.began)
         self._note_limits(trouble.answer)
-        headers = {name.lower(): value for name, value in trouble.answer.headers.items()}
+        headers = _names(trouble.answer)
         body = plain_body(trouble.answer)
         verdict = outcome.judge(plan.provider.facts, trouble.answer.status_code, headers, body)
         stated = waits.stated(plan.provider.facts, headers, body, now)
         url = self._redacted(verdict.url)
         if stated is None:
-            return Failure(verdict.outcome, use.began, rest=verdict.rest or verdict.least, url=url)
+            rest = verdict.least if verdict.rest is None else max(verdict.rest, verdict.least or 0.0)
+            return Failure(verdict.outcome, use.began, rest=rest, url=url)
         seconds = max(stated.seconds, verdict.least or 0.0)
         return Failure(verdict.outcome, use.began, seconds, self._redacted(stated.raw), verdict.rest, url)
 
@@ -154,8 +174,7 @@ class Dispatch:
         if use is None or plan is None or use.place.key is None or not plan.provider.facts.limits:
             return
         now = self._runtime.now()
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        left = waits.remaining(plan.provider.facts, headers, now)
+        left = waits.remaining(plan.provider.facts, _names(answer), now)
         if left is not None:
             self._runtime.pools.gauges.stated(use.place.key, left.share, left.dimension, left.resets_in, now)
 
@@ -172,6 +191,11 @@ class Dispatch:
             return True
         new, old = failover.rank(ending), failover.rank(best.outcome)
         return new < old or (new == old and (answer is not None or best.answer is None))
+
+
+def _names(answer: http.Response) -> dict[str, str]:
+    """The headers, by names in lower case."""
+    return {name.lower(): value for name, value in answer.headers.items()}
 
 
 def _unavailable(ending: Ending) -> Refusal:

@@ -6,13 +6,14 @@ the stream layer, which replays it when the answer may pass.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from mitmproxy import http
 
+from ..formats import DecodeError, Opening, decoder, read_whole
 from ..formats import Failure as InStream
-from ..formats import Opening, read_whole
 from ..model import Outcome
 from .passage import Passage
 
@@ -20,6 +21,12 @@ ERROR_LIMIT = 256 * 1024
 """Bytes of an error that are read; a longer one passes as it is."""
 
 Word = Literal["wait", "pass"]
+
+_FAILED = b'failed"'
+_ERROR = re.compile(rb'error"(?!\s*:\s*null)')
+"""Without these words a document is no error, and need not be parsed. Every answer of the Responses API has `"error": null`."""
+_KEPT = ("x-", "request-id", "retry-after", "anthropic-", "openai-", "cf-ray", "date")
+"""How the names of those headers begin that an error keeps when it is taken out of its stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,14 @@ class Hearing:
     def __init__(self, answer: http.Response, passage: Passage) -> None:
         self._answer = answer
         self._place = passage.place
-        self._body = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._retry_empty = passage.snapshot.rules.gateway.retry_empty
         self._limit = passage.snapshot.rules.gateway.max_body
         self._opening = self._open(passage)
         self._was_silent = any(attempt.outcome is Outcome.TIMEOUT for attempt in passage.attempts)
         self._is_error = answer.status_code >= 400
-        self._passes = not self._is_error and self._opening is None and not self._is_whole()
+        self._passes = not self._is_error and not self._is_whole() and (self._opening is None or self._opening.feed(b"") is True)
 
     @property
     def holds(self) -> bool:
@@ -61,8 +69,9 @@ class Hearing:
         """Take the next bytes."""
         if self._opening is not None:
             return self._heard(self._opening.feed(data))
-        self._body += data
-        return "pass" if len(self._body) > (ERROR_LIMIT if self._is_error else self._limit) else "wait"
+        self._pieces.append(data)  # the same bytes that the stream layer holds, not a copy
+        self._size += len(data)
+        return "pass" if self._size > (ERROR_LIMIT if self._is_error else self._limit) else "wait"
 
     def end(self) -> Word | Trouble:
         """The answer is complete."""
@@ -91,20 +100,41 @@ class Hearing:
         return Opening(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"))
 
     def _is_whole(self) -> bool:
-        """Whether it is a document that could be an error or empty."""
-        kind = self._answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        known = self._place is not None and self._place.endpoint.flavor is not None
-        return known and self._answer.status_code == 200 and kind == "application/json"
+        """Whether it is a document that could be an error or empty, and is not too large to be heard."""
+        if self._opening is not None or self._answer.status_code != 200:
+            return False
+        if self._place is None or self._place.endpoint.flavor is None:
+            return False
+        kind, length = (self._answer.headers.get(name, "") for name in ("content-type", "content-length"))
+        is_large = length.isdecimal() and int(length) > self._limit
+        return kind.partition(";")[0].strip().lower() == "application/json" and not is_large
 
     def _judge_whole(self) -> Word | Trouble:
         assert self._place is not None
-        body, headers = bytes(self._body), self._answer.headers
-        # Reading it costs; without these words there is nothing to find.
-        if not (self._retry_empty or b'"error"' in body or "content-encoding" in headers):
+        body = self._plain()
+        # Parsing costs several times what looking for words does.
+        if body is None or not (self._retry_empty or _FAILED in body or _ERROR.search(body)):
             return "pass"
-        kind, encoding = headers.get("content-type"), headers.get("content-encoding")
-        found = read_whole(self._place.endpoint.format, kind, encoding, body)
+        found = read_whole(self._place.endpoint.format, self._answer.headers.get("content-type"), None, body)
         return self._empty() if found is False else self._heard(found)
+
+    def _plain(self) -> bytes | None:
+        """The body, decoded; None where it cannot be, or is larger than what is heard."""
+        body, encoding = b"".join(self._pieces), self._answer.headers.get("content-encoding")
+        if not encoding:
+            return body
+        plain, size = [], 0
+        try:
+            reader = decoder(encoding)
+            for piece in reader.feed_iter(body):
+                plain.append(piece)
+                size += len(piece)
+                if size > self._limit:
+                    return None
+            plain.append(reader.end())
+        except DecodeError:
+            return None
+        return b"".join(plain)
 
     def _heard(self, found: InStream | bool) -> Word | Trouble:
         if isinstance(found, InStream):
@@ -117,13 +147,13 @@ class Hearing:
     def _whole(self) -> http.Response:
         whole = self._answer.copy()
         whole.stream = False
-        whole.raw_content = bytes(self._body)
+        whole.raw_content = b"".join(self._pieces)
         return whole
 
     def _as_error(self, found: InStream) -> http.Response:
         """The error with the status that it would have had by itself; nothing has reached the agent, so it can be told so."""
         made = http.Response.make(found.status, found.body, {"content-type": "application/json"})
         for name, value in self._answer.headers.items():
-            if name.lower().startswith(("x-", "request-id", "retry-after", "anthropic-", "openai-")):
+            if name.lower().startswith(_KEPT):
                 made.headers[name] = value
         return made

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from itertools import groupby
 
 import certifi
@@ -20,7 +21,6 @@ from ..secrets.probe import Trial, direct_client, probe_id
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
-Tell = Callable[[Trial], None]
 
 
 class ValetProbing:
@@ -41,13 +41,12 @@ class ValetProbing:
         """Ask the provider, at no cost, whether it takes a key (all keys when none is named). The answers come in the log."""
         snapshot = self._snapshot()
         ids = self._chosen(snapshot, key)
-        trusted, tell = _trusted(ctx.options), self._teller(asyncio.get_running_loop())
+        work = _Work(snapshot, *_trusted(ctx.options), asyncio.get_running_loop(), self._told)
         self._asked.update(ids)
         for _, same in groupby(sorted(ids), key=lambda id: id.partition("/")[0]):
             # Not on the loop's own threads: they look up names for calls, and a provider that is silent would hold them. A
             # daemon, since nobody waits for an answer at the end.
-            arguments = (snapshot, trusted, tuple(same), tell)
-            threading.Thread(target=_ask, args=arguments, name="valetkey probe", daemon=True).start()
+            threading.Thread(target=work.ask, args=(tuple(same),), name="valetkey probe", daemon=True).start()
         return ids
 
     def _snapshot(self) -> Snapshot:
@@ -64,36 +63,48 @@ class ValetProbing:
             raise exceptions.CommandError(f"asked already, the answer is still to come: {', '.join(waiting)}")
         return ids
 
-    def _teller(self, loop: asyncio.AbstractEventLoop) -> Tell:
-        """Hands what a thread found to the event loop, where everything of ours lives; after its end nobody listens."""
-
-        def tell(found: Trial) -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._told, found)
-
-        return tell
-
-    def _told(self, found: Trial) -> None:
-        self._asked.discard(found.id)
-        logger.log(logging.INFO if found.well else logging.WARNING, "valetkey: %s", found)
+    def _told(self, id: str, found: Trial | None) -> None:
+        self._asked.discard(id)
+        if found is not None:
+            logger.log(logging.INFO if found.well else logging.WARNING, "valetkey: %s", found)
 
 
-def _trusted(options: Options) -> Callable[[], ssl.SSLContext]:
-    """Makes what verifies upstreams: the certificates that mitmproxy trusts for calls. Reading them is left to the thread."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a thread needs to ask. It tells the event loop, where everything of ours lives, of each key as soon as it is known."""
+
+    snapshot: Snapshot
+    file: str | None
+    folder: str | None
+    loop: asyncio.AbstractEventLoop
+    told: Callable[[str, Trial | None], None]
+
+    def ask(self, ids: Sequence[str]) -> None:
+        """Ask about the keys, straight, as calls go: not by the proxy of the shell that the gateway was started in."""
+        try:
+            for found in self._found(ids):
+                self._tell(found.id, found)
+        finally:
+            # Whatever went wrong, the keys may be asked about again.
+            for id in ids:
+                self._tell(id, None)
+
+    def _found(self, ids: Sequence[str]) -> Iterator[Trial]:
+        try:
+            context = ssl.create_default_context(cafile=self.file, capath=self.folder)
+        except OSError as error:
+            yield from (Trial(id, "unusable", message=f"the trusted certificates cannot be read: {error}") for id in ids)
+            return
+        with closing(direct_client(context)) as client:
+            for id in ids:
+                yield probe_id(client, id, self.snapshot.rules.providers, self.snapshot)
+
+    def _tell(self, id: str, found: Trial | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
+            self.loop.call_soon_threadsafe(self.told, id, found)
+
+
+def _trusted(options: Options) -> tuple[str | None, str | None]:
+    """File and folder of the certificates that mitmproxy trusts when it calls an upstream."""
     file, folder = options.ssl_verify_upstream_trusted_ca, options.ssl_verify_upstream_trusted_confdir
-    if not (file or folder):
-        file = certifi.where()
-    return lambda: ssl.create_default_context(cafile=file, capath=folder)
-
-
-def _ask(snapshot: Snapshot, trusted: Callable[[], ssl.SSLContext], ids: Iterable[str], tell: Tell) -> None:
-    """Ask about the keys, and tell of each as soon as it is known. Straight, as calls go: not by the proxy of the shell."""
-    try:
-        context = trusted()
-    except OSError as error:
-        for id in ids:
-            tell(Trial(id, None, message=f"the trusted certificates cannot be read: {error}"))
-        return
-    with closing(direct_client(context)) as client:
-        for id in ids:
-            tell(probe_id(client, id, snapshot.rules.providers, snapshot))
+    return (file or (None if folder else certifi.where())), folder or None
