@@ -3,9 +3,9 @@ from __future__ import annotations
 from valetkey.assembly import assemble
 
 
-def test_the_order_is_tunnels_intake_answers_lifecycle():
+def test_the_addons_stand_in_order():
     names = [type(addon).__name__ for addon in assemble()]
-    assert names == ["ValetTunnels", "ValetIntake", "ValetAnswers", "ValetLifecycle"]
+    assert names == ["ValetTunnels", "ValetIntake", "ValetAnswers", "ValetLifecycle", "ValetCommands", "ValetProbing"]
 
 
 def test_every_name_is_ours_alone():
@@ -14,5 +14,5 @@ def test_every_name_is_ours_alone():
 
 
 def test_the_canary_drives_the_addons_that_serve():
-    *serving, lifecycle = assemble()
+    *serving, lifecycle, _, _ = assemble()
     assert list(lifecycle.probed) == serving

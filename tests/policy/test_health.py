@@ -393,6 +393,12 @@ def test_a_parallel_failure_that_comes_late_counts_once_too():
     assert rests(health, now=NOW + 15) == pytest.approx(10.0)
 
 
+def test_a_call_sent_at_the_moment_of_the_failure_is_parallel():
+    health = failed(Outcome.THROTTLED)
+    fail(health, Outcome.THROTTLED, NOW + 1, began=NOW)
+    assert rests(health, now=NOW + 1) == pytest.approx(10.0)
+
+
 def test_parallel_failures_do_not_put_a_key_out():
     health = failed(Outcome.BAD_KEY)
     fail(health, Outcome.BAD_KEY, NOW + 1, began=NOW - 1)
@@ -511,10 +517,17 @@ def test_the_worst_scope_decides():
     assert health.condition(HERE, NOW + 2).reason is Outcome.THROTTLED
 
 
-def test_of_two_rests_the_longer_decides():
-    health = failed(Outcome.THROTTLED)
-    fail(health, Outcome.BAD_KEY, NOW)
-    assert health.condition(HERE, NOW).reason is Outcome.BAD_KEY
+@pytest.mark.parametrize(("limit", "longer"), [(Outcome.THROTTLED, Outcome.BAD_KEY), (Outcome.QUOTA, Outcome.QUOTA)])
+def test_of_two_rests_the_longer_decides(limit, longer):
+    health = failed(limit)
+    fail(health, Outcome.BAD_KEY)
+    assert health.condition(HERE, NOW).reason is longer
+
+
+def test_a_key_that_is_out_counts_more_than_any_rest():
+    health = failed(Outcome.BAD_KEY, Outcome.BAD_KEY, step=301.0)
+    fail(health, Outcome.QUOTA, stated=FOREVER)
+    assert health.condition(HERE, NOW).until is None
 
 
 def test_a_disabled_key_is_not_used():
@@ -645,6 +658,12 @@ def test_failures_in_a_row_count_over_a_restart():
     health = restarted(failed(Outcome.SERVER, Outcome.SERVER))
     fail(health, Outcome.SERVER, NOW + 1)
     assert rests(health, now=NOW + 1) == pytest.approx(10.0)
+
+
+def test_a_restart_does_not_make_old_failures_new():
+    health = restarted(failed(*[Outcome.SERVER] * 3), NOW + 100)
+    fail(health, Outcome.SERVER, NOW + 101)
+    assert health.condition(HERE, NOW + 101) == WELL
 
 
 def test_a_key_that_is_out_is_so_after_a_restart():

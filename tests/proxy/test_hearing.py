@@ -42,13 +42,9 @@ def routed(body=CHAT, path="/v1/chat/completions", host="api.openai.com", gatewa
 
 
 def heard(status=200, kind=JSON, passage=None, **headers):
-    names = {"content-type": kind} if kind else {}
-    names |= {name.replace("_", "-"): value for name, value in headers.items()}
-    answer = http.Response.make(status, b"", names)
-    answer.headers.pop("content-length", None)
-    if "content_length" in headers:
-        answer.headers["content-length"] = headers["content_length"]
-    answer.raw_content = None
+    fields = [(b"content-type", kind.encode())] if kind else []
+    fields += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    answer = http.Response(b"HTTP/1.1", status, b"", http.Headers(fields), None, None, 1.0, None)
     return Hearing(answer, passage or routed())
 
 
