@@ -29,7 +29,10 @@ def request(body=BODY, path=b"/v1/chat/completions", extra=b""):
     )  # fmt: skip
 
 
-def answer(body=b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}', status=200, kind=b"application/json", extra=b""):
+HI = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
+
+
+def answer(body=HI, status=200, kind=b"application/json", extra=b""):
     return b"HTTP/1.1 %d X\r\ncontent-type: %s\r\n%scontent-length: %d\r\n\r\n" % (status, kind, extra, len(body)) + body
 
 
@@ -83,7 +86,9 @@ class Receipts:
         self.all.append(receipt)
 
 
-def play(*answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0, times=1, **options):
+def play(
+    *answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0, times=1, **options
+):
     held = {"lab/a": A, "lab/b": B} if keys == 2 else {"lab/a": A}
     made = making.runtime(RULES % (PORT, gateway, PORT, provider, routes), keys=held | options.pop("more", {}))
     made.writer = Receipts()

@@ -29,7 +29,15 @@ class Stage:
     """One call on its way, with a clock that the test moves."""
 
     def __init__(
-        self, keys=TWO, provider="", rotation="round_robin", max_wait="120s", deadline="600s", attempts=16, body=None, runtime=None
+        self,
+        keys=TWO,
+        provider="",
+        rotation="round_robin",
+        max_wait="120s",
+        deadline="600s",
+        attempts=16,
+        body=None,
+        runtime=None,
     ):
         self.runtime = runtime or making.runtime(RULES % (max_wait, deadline, attempts, rotation, provider), keys=keys)
         self.time = SimpleNamespace(passed=self.runtime.now() - NOW)
@@ -79,7 +87,7 @@ class Stage:
         return Place(key, "openai", model, model, "https://api.openai.com")
 
     def mark(self, kind="key_model", key="openai/1"):
-        return dict((str(scope.kind) + scope.name, mark) for scope, mark in self.pools.health.marks()).get(kind + key)
+        return {scope.kind + scope.name: mark for scope, mark in self.pools.health.marks()}.get(kind + key)
 
     def refusal(self, ending):
         return self.dispatch.ending(ending)
@@ -265,7 +273,7 @@ CACHED = b'{"model":"gpt-4o","messages":[],"prompt_cache_key":"k1"}'
 
 
 def bound(stage):
-    return stage.pools.affinity.key_for("openai", ("prompt_cache_key:k1",), NOW)
+    return stage.pools.affinity.key_for("openai", stage.dispatch._ask.soft, NOW)
 
 
 def test_a_good_answer_binds_the_conversation_to_its_key():
@@ -418,9 +426,9 @@ def test_other_endings_mark_nothing(outcome):
 
 def test_a_failure_is_booked_once():
     stage = Stage(max_wait="1s", keys={"openai/1": A})
-    stage.failing(THROTTLED)
+    stage.failing(error(429, "rate_limit_exceeded", retry_after="5"))
     stage.dispatch.close(Outcome.THROTTLED)
-    assert stage.mark().strikes == 1
+    assert (stage.mark().strikes, stage.mark().length) == (1, 5)
 
 
 @pytest.mark.parametrize("second", [Outcome.OK, Outcome.SERVER])
@@ -430,6 +438,22 @@ def test_only_the_first_end_counts(second):
     stage.dispatch.close(Outcome.OK)
     stage.dispatch.close(second, ("response:resp_1",))
     assert (stage.pools.health.marks(), len(stage.pools.affinity), stage.active) == ([], 0, [0, 0])
+
+
+@pytest.mark.parametrize("go_on", [lambda dispatch: dispatch.failed(RESET), lambda dispatch: dispatch.resume()])
+def test_a_stream_that_goes_on_after_the_end_gets_no_attempt(go_on):
+    stage = Stage()
+    stage.begin()
+    stage.dispatch.close(Outcome.SHUTDOWN)
+    assert (go_on(stage.dispatch), stage.active) == (Ending("failed"), [0, 0])
+
+
+def test_an_answer_that_comes_after_the_end_changes_nothing():
+    stage = Stage(body=CACHED)
+    stage.begin()
+    stage.dispatch.close(Outcome.SHUTDOWN)
+    stage.dispatch.answered(answer(**LIMITS))
+    assert (len(stage.pools.affinity), stage.pools.gauges.of("openai/1").remaining) == (0, None)
 
 
 def test_an_error_that_was_too_long_to_be_heard_is_booked_at_the_end():
@@ -565,9 +589,7 @@ def test_a_bad_key_beside_one_that_is_busy_is_no_503():
     assert refused(stage, BAD_KEY)[:2] == (429, "all_keys_busy")
 
 
-@pytest.mark.parametrize(
-    ("trouble", "status", "reason"), [(LATE, 504, "upstream_timeout"), (RESET, 502, "upstream_failed")]
-)
+@pytest.mark.parametrize(("trouble", "status", "reason"), [(LATE, 504, "upstream_timeout"), (RESET, 502, "upstream_failed")])
 def test_no_answer_at_all(trouble, status, reason):
     assert refused(Stage(attempts=2), trouble, trouble) == (status, reason, None, "false")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -23,6 +24,7 @@ class Authority:
     port: int | None = None
 
 
+@lru_cache(maxsize=4096)
 def parse_authority(text: str) -> Authority | None:
     """`host`, `host:port` or `[address]:port`; None when it is malformed or can be read in two ways."""
     match = _AUTHORITY.fullmatch(text.lower()) if text.isascii() else None
@@ -35,6 +37,7 @@ def parse_authority(text: str) -> Authority | None:
     return Authority(host, port)
 
 
+@lru_cache(maxsize=4096)
 def parse_host(text: str) -> str | None:
     """The one spelling of a host name or an address without brackets; None when it is malformed."""
     if not text.isascii() or len(text) > 253 or "%" in text:

@@ -146,14 +146,29 @@ def may_carry(wire: Wire) -> str | None:
 
 
 def _is_known_endpoint(wire: Wire) -> bool:
-    surfaces = tuple(replace(wire.surface, base=base) for base in _bases(wire))
-    facts = ProviderFacts(name=wire.provider, title="", hosts=(), upstream="", surfaces=surfaces)
+    facts = _facts_at(wire.surface, wire.upstream.prefix)
     return not isinstance(paths.locate(facts, wire.method, wire.path.partition("?")[0], wire.open), Refusal)
 
 
-def _bases(wire: Wire) -> Iterator[str]:
-    """Where the surface may begin at this upstream: a prefix there stands for its base, or for the first segments of it."""
-    prefix, base = wire.upstream.prefix, wire.surface.base
+def _facts_at(surface: Surface, prefix: str | None) -> ProviderFacts:
+    """The surface as it is under a prefix; made once for each surface."""
+    known = _FACTS.get((id(surface), prefix))
+    if known is not None and known[0] is surface:
+        return known[1]
+    surfaces = tuple(replace(surface, base=base) for base in _bases(surface.base, prefix))
+    facts = ProviderFacts(name=surface.name, title="", hosts=(), upstream="", surfaces=surfaces)
+    if len(_FACTS) >= _MOST_FACTS:  # surfaces of rules that were reloaded
+        _FACTS.clear()
+    _FACTS[id(surface), prefix] = (surface, facts)
+    return facts
+
+
+_MOST_FACTS = 1024
+_FACTS: dict[tuple[int, str | None], tuple[Surface, ProviderFacts]] = {}
+
+
+def _bases(base: str, prefix: str | None) -> Iterator[str]:
+    """Where a surface may begin at an upstream: a prefix there stands for its base, or for the first segments of it."""
     if prefix is None:
         return iter([base])
     return (prefix + base[at:] for at, char in enumerate(base + "/") if char == "/")

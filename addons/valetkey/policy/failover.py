@@ -174,6 +174,7 @@ class _Plan:
     def __init__(self, ask: Ask, pools: Pools, report: Report) -> None:
         self._ask, self._pools, self._report = ask, pools, report
         self._options = list(ask.options)
+        self._has_names = bool(ask.hard or ask.soft or ask.session)
         self._fallen_back = self._is_shortened = False
         self._attempts = 0
         self._waited = self._stayed = 0.0
@@ -378,6 +379,8 @@ class _Plan:
 
     def _preferred(self, option: Option) -> str | None:
         """The key whose prompt cache is warm for this call."""
+        if not self._has_names:
+            return None
         names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
         return self._pools.affinity.key_for(option.provider.name, (*self._ask.hard, *names), self._now)
 
@@ -417,6 +420,8 @@ class _Plan:
 
     def _stay(self) -> Generator[Step, Report, bool]:
         """Wait for the key with the warm cache, when that is better than another key; tells whether it did."""
+        if not self._has_names:
+            return False
         bound = self._bound()
         if bound is None:
             return False

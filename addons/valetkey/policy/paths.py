@@ -149,11 +149,13 @@ def locate_api(
     first, _, rest = path[1:].partition("/")
     if first in providers and rest:
         return _placed(providers[first], method, "/" + rest)
-    found = [_placed(providers[name], method, candidate) for name, candidate in _candidates(providers, path, headers)]
-    good = next((each for each in found if not isinstance(each, Refusal)), None)
-    if good is not None:
-        return good
-    useful = next((each for each in found if isinstance(each, Refusal) and each.reason != "endpoint_not_allowed"), None)
+    useful: Refusal | None = None
+    for name, candidate in _candidates(providers, path, headers):
+        found = _placed(providers[name], method, candidate)
+        if not isinstance(found, Refusal):
+            return found
+        if useful is None and found.reason != "endpoint_not_allowed":
+            useful = found
     known = "/v1/chat/completions, /v1/messages, /v1beta/models/…, or /PROVIDER/…"
     text = f"{path[:_SHOWN]} is no path of a known provider; use {known}"
     return useful or Refusal(404, "unknown_path", text)

@@ -12,6 +12,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from ..model import Dialect, Door, Provider, Refusal
 from ..policy import callers, credentials, egress, paths
+from . import heads
 from .passage import Arrival, Passage, new_id
 from .runtime import Runtime
 
@@ -57,7 +58,7 @@ def by_address(runtime: Runtime, flow: http.HTTPFlow, arrival: Arrival, passage:
 def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
     """The base-URL door: a loopback Host, no foreign page, and a path that some provider knows."""
     request = flow.request
-    headers = {name.lower(): value for name, value in request.headers.items()}
+    headers = heads.plain(request.headers)
     refusal = egress.api_door(tuple(request.headers.get_all("host")), headers, _local_port(flow))
     if refusal is not None:
         return refusal

@@ -6,7 +6,7 @@ from mitmproxy import http
 
 from ..formats import UsageChunkFilter, UsageTap
 from ..model import Outcome
-from . import bindings, listing
+from . import bindings, heads, listing
 from .guard import guarded
 from .passage import Passage
 from .pump import Pump
@@ -70,9 +70,9 @@ class ValetAnswers:
 
     def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
         passage.first_byte = self.runtime.monotonic()
-        passage.request_id = next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), None)
-        # An alternative service would lead the agent past the gateway.
-        answer.headers.pop("alt-svc", None)
+        headers = heads.plain(answer.headers)
+        passage.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+        heads.clean(answer.headers)
         if _streams(answer, passage):
             answer.stream = self.pump(flow)
 
@@ -102,13 +102,12 @@ def _streams(answer: http.Response, passage: Passage) -> bool:
 
 def _mark(answer: http.Response, passage: Passage) -> None:
     """Say on the answer which call it was and where it went; never the key, only its id."""
-    answer.headers["x-valetkey-id"] = passage.id
-    plan = passage.plan
-    if plan is None:
-        return
-    answer.headers["x-valetkey-provider"] = plan.provider.name
-    if plan.model:
-        answer.headers["x-valetkey-model"] = plan.model
-    if plan.key:
-        answer.headers["x-valetkey-key"] = plan.key.id
-    answer.headers["x-valetkey-attempts"] = str(len(passage.attempts))
+    marks, plan = {"x-valetkey-id": passage.id}, passage.plan
+    if plan is not None:
+        marks["x-valetkey-provider"] = plan.provider.name
+        if plan.model:
+            marks["x-valetkey-model"] = plan.model
+        if plan.key:
+            marks["x-valetkey-key"] = plan.key.id
+        marks["x-valetkey-attempts"] = str(len(passage.attempts))
+    heads.mark(answer.headers, marks)

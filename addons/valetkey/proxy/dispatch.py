@@ -21,6 +21,8 @@ from .hearing import Trouble
 from .passage import Passage, WirePlan
 from .runtime import Runtime
 
+_OVER = Ending("failed")
+"""For a stream that goes on although its call was closed, as happens when the process ends."""
 _NO_ANSWER = {Outcome.TIMEOUT: (504, "upstream_timeout")}
 
 
@@ -70,8 +72,10 @@ class Dispatch:
 
     def failed(self, trouble: Trouble, *, final: bool = False) -> failover.Step | Ending:
         """An attempt gave no answer that may pass: what next. `final`: the request cannot be sent again."""
+        if self._use is None:
+            return _OVER
         failure = self._failure(trouble)
-        assert self._use is not None and self._passage.plan is not None
+        assert self._passage.plan is not None
         now = self._runtime.now()
         mark = self._runtime.pools.failed(self._use, failure, now)
         self._noted = True
@@ -144,8 +148,8 @@ class Dispatch:
         try:
             return next(self._plan) if report is None else self._plan.send(report)
         except StopIteration as end:
-            found: Ending = end.value
-            return found
+            found: Ending | None = end.value
+            return found or _OVER
 
     def _failure(self, trouble: Trouble) -> Failure:
         use, plan, now = self._use, self._passage.plan, self._runtime.now()

@@ -191,7 +191,6 @@ class Memory:
             return
         self._salt = salt
         self._kept |= {"salt": {"salt": kept}, "fingerprint": dict(fingerprints)}
-        self._unsaved = {(kind, name): None for kind, name in self._unsaved if kind != "fingerprint"}
         self.check_values()
 
     def _keep(self, kind: str, documents: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from mitmproxy import http
 from ..formats import UsageTap, estimate_usage
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
-from . import archive, bindings, views
+from . import archive, bindings, heads, views
 from .calllog import log_call
 from .guard import shielded
 from .passage import Passage
@@ -130,9 +130,10 @@ def _classify(flow: http.HTTPFlow, passage: Passage, tap: UsageTap | None) -> Ou
     if tap is not None and tap.error is not None:
         return Outcome.SERVER
     assert passage.plan is not None
-    headers = {name.lower(): value for name, value in flow.response.headers.items()}
-    body = b"" if flow.response.status_code < 400 else archive.plain_body(flow.response)
-    return outcome.classify(passage.plan.provider.facts, flow.response.status_code, headers, body)
+    if flow.response.status_code < 400:
+        return Outcome.OK
+    facts, body = passage.plan.provider.facts, archive.plain_body(flow.response)
+    return outcome.classify(facts, flow.response.status_code, heads.plain(flow.response.headers), body)
 
 
 def _finished(passage: Passage, status: int | None, now: float) -> tuple[Attempt, ...]:

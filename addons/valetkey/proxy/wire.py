@@ -5,6 +5,8 @@ The copy is made when the request leaves the stream layer, for the connection it
 
 from __future__ import annotations
 
+from copy import copy as shallow_copy
+
 from mitmproxy import connection, http
 
 from ..errors import WireError
@@ -18,7 +20,7 @@ def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, ru
     plan = passage.plan
     if plan is None:
         raise WireError(502, "no_plan", "the call was not routed")
-    copy = flow.request.copy()
+    copy = _copy(flow.request)
     _address(copy, plan)
     _check(copy, plan, server, passage, runtime)
     secret = passage.snapshot.vault.reveal(plan.key.id) if plan.key else None
@@ -45,10 +47,18 @@ def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Run
         reason = egress.address_refusal(address, flow.request.port, gateway.egress_allow, flow.request.host, runtime.own_ports)
         if reason:
             raise WireError(403, "egress", reason)
-    copy = flow.request.copy()
+    copy = _copy(flow.request)
     for name in ("proxy-authorization", "proxy-connection"):
         copy.headers.pop(name, None)
     return copy
+
+
+def _copy(request: http.Request) -> http.Request:
+    """A request of its own with the same data; mitmproxy's own `copy` goes through serialisable state and takes ten times as long."""
+    made = http.Request.__new__(http.Request)
+    made.data = shallow_copy(request.data)
+    made.data.headers = http.Headers(request.headers.fields)
+    return made
 
 
 def _address(copy: http.Request, plan: WirePlan) -> None:

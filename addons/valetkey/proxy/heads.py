@@ -1,0 +1,32 @@
+"""Headers as plain data. mitmproxy's own mapping walks all fields for every look, which a call cannot afford dozens of times."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+
+OURS = b"x-valetkey-"
+
+
+def plain(headers: http.Headers) -> dict[str, str]:
+    """Lower-case names and values; fields of one name are joined with a comma, as mitmproxy does."""
+    found: dict[str, str] = {}
+    for raw, value in headers.fields:
+        name, text = raw.decode("utf-8", "surrogateescape").lower(), value.decode("utf-8", "surrogateescape")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def clean(headers: http.Headers) -> None:
+    """Take off what a provider must not say: marks that are ours, and an alternative service, which leads past the gateway."""
+    kept = [field for field in headers.fields if not _is_ours(field[0].lower())]
+    if len(kept) != len(headers.fields):
+        headers.fields = tuple(kept)
+
+
+def mark(headers: http.Headers, marks: dict[str, str]) -> None:
+    """Put our own marks on."""
+    headers.fields += tuple((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in marks.items())
+
+
+def _is_ours(name: bytes) -> bool:
+    return name == b"alt-svc" or name.startswith(OURS)
