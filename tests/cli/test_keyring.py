@@ -361,3 +361,8 @@ def test_a_proxy_that_is_none_is_said(ask, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "gopher://x")
     status, _, errors = ask("openai/1")
     assert status == 2 and "the proxy or CA variables of this shell cannot be used" in errors
+
+
+def test_a_key_that_is_out_stays_so_when_a_rest_of_it_is_over():
+    rests = [{"model": "m", "reason": "throttled", "until": 1.0}]
+    assert keyring._state({"state": "out", "reason": "bad_key", "until": None, "rests": rests}, 100.0) == "out: bad_key"

@@ -87,7 +87,8 @@ class Receipts:
 
 
 def play(
-    *answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0, times=1, **options
+    *answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0,
+    times=1, **options
 ):
     held = {"lab/a": A, "lab/b": B} if keys == 2 else {"lab/a": A}
     made = making.runtime(RULES % (PORT, gateway, PORT, provider, routes), keys=held | options.pop("more", {}))

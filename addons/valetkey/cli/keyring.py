@@ -138,7 +138,7 @@ def _state(row: Mapping[str, Any], now: float) -> str:
     if state in ("resting", "ready") and running:
         return "; ".join(f"resting {_phrase(rest, now, rest.get('model'))}" for rest in running)
     over = until is not None and until <= now
-    if state == "ready" or (state in ("resting", "out") and (over or (until is None and listed))):
+    if state == "ready" or (state in ("resting", "out") and over) or (state == "resting" and until is None and listed):
         return "ready"
     return _phrase(row, now, state)
 

@@ -35,7 +35,7 @@ def begin(runtime: Runtime, flow: http.HTTPFlow) -> Passage:
         mark=runtime.monotonic(),
         door=door_of(flow.client_conn),
         snapshot=runtime.snapshot,
-        client=callers.client_product(flow.request.headers.get("user-agent", "")),
+        client=callers.client_product(heads.get(flow.request.headers, b"user-agent")),
     )
 
 
@@ -59,7 +59,7 @@ def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal 
     """The base-URL door: a loopback Host, no foreign page, and a path that some provider knows."""
     request = flow.request
     headers = heads.plain(request.headers)
-    refusal = egress.api_door(tuple(request.headers.get_all("host")), headers, _local_port(flow))
+    refusal = egress.api_door(heads.get_all(request.headers, b"host"), headers, _local_port(flow))
     if refusal is not None:
         return refusal
     found = paths.locate_api(passage.snapshot.rules.providers, request.method, _bare(request.path), headers)
@@ -100,7 +100,7 @@ def client_facts(flow: http.HTTPFlow, arrival: Arrival) -> egress.ClientFacts:
         tls=tunnel_tls,
         sni=client.sni if tunnel_tls else None,
         authority=arrival.authority,
-        host_headers=tuple(request.headers.get_all("host")),
+        host_headers=heads.get_all(request.headers, b"host"),
         http_version=request.http_version,
     )
 

@@ -82,8 +82,10 @@ class ValetAnswers:
         if plan is not None and place is not None and place.endpoint.flavor is not None and answer.status_code < 300:
             headers = answer.headers
             limit = passage.snapshot.rules.gateway.max_body
-            tap = UsageTap(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"), limit)
-        strip = plan is not None and plan.strip_usage_chunk and "content-encoding" not in answer.headers
+            tap = UsageTap(
+                place.endpoint.format, heads.get(headers, b"content-type"), heads.get(headers, b"content-encoding"), limit
+            )
+        strip = plan is not None and plan.strip_usage_chunk and not heads.get(answer.headers, b"content-encoding")
         return Pump(tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage))
 
 
@@ -91,12 +93,12 @@ def _streams(answer: http.Response, passage: Passage) -> bool:
     """JSON is read whole, unless it is large or a stream by its endpoint; everything else passes as it comes."""
     if answer.status_code == 101:
         return False
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = heads.get(answer.headers, b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json" and answer.status_code < 400:
-        return bool(kind) or "content-length" not in answer.headers
+        return bool(kind) or not heads.get(answer.headers, b"content-length")
     if passage.call is not None and passage.call.streamed and answer.status_code < 400:
         return True
-    length = answer.headers.get("content-length", "")
+    length = heads.get(answer.headers, b"content-length")
     return length.isdecimal() and int(length) > passage.snapshot.rules.gateway.max_body
 
 

@@ -13,7 +13,7 @@ def tap(answer: http.Response, passage: Passage) -> BindingTap | None:
     plan, call = passage.plan, passage.call
     if plan is None or plan.key is None or call is None or answer.status_code >= 300:
         return None
-    if len(passage.snapshot.keys.get(plan.provider.name, ())) < 2:
+    if passage.dispatch is None or not passage.dispatch.has_choice:
         return None
     return BindingTap(call.format, call.path, answer.headers.get("content-encoding"))
 

@@ -50,6 +50,12 @@ class Dispatch:
         """An error that was too long to be heard and passed; what it is is known when the call is over."""
         self.best: Best | None = None
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether there is more than one key, so that it matters which one made what."""
+        groups = (self._ask.options, self._ask.too_long, self._ask.exhausted)
+        return sum(len(option.keys) for options in groups for option in options) > 1
+
     def begin(self) -> failover.Step | Ending:
         """The first step."""
         now, chance = self._runtime.now(), self._runtime.chance()

@@ -16,6 +16,19 @@ def plain(headers: http.Headers) -> dict[str, str]:
     return found
 
 
+def get(headers: http.Headers, name: bytes, default: str = "") -> str:
+    """The value of the first field of that (lower-case) name."""
+    for raw, value in headers.fields:
+        if raw.lower() == name:
+            return value.decode("utf-8", "surrogateescape")
+    return default
+
+
+def get_all(headers: http.Headers, name: bytes) -> tuple[str, ...]:
+    """The values of all fields of that (lower-case) name."""
+    return tuple(value.decode("utf-8", "surrogateescape") for raw, value in headers.fields if raw.lower() == name)
+
+
 def clean(headers: http.Headers) -> None:
     """Take off what a provider must not say: marks that are ours, and an alternative service, which leads past the gateway."""
     kept = [field for field in headers.fields if not _is_ours(field[0].lower())]

@@ -9,7 +9,7 @@ from mitmproxy import http
 from .. import __version__
 from ..model import Refusal
 from ..policy import credentials
-from . import admission, planning, refusals
+from . import admission, heads, planning, refusals
 from .dispatch import Dispatch
 from .guard import guarded
 from .passage import Arrival, Passage
@@ -93,7 +93,7 @@ class ValetIntake:
 
     def _too_large(self, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
         """A body that is announced as larger than `max_body` streams through, or is refused before it is read."""
-        length = flow.request.headers.get("content-length", "")
+        length = heads.get(flow.request.headers, b"content-length")
         if not length.isdecimal() or int(length) <= passage.snapshot.rules.gateway.max_body or passage.place is None:
             return None
         flow.request.stream = True

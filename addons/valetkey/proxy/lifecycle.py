@@ -60,6 +60,7 @@ class ValetLifecycle:
     def running(self) -> None:
         """Start, in a task of its own: mitmproxy's script watcher dies of an asynchronous `running`."""
         self._task = asyncio.get_running_loop().create_task(self._start(), name="valetkey start")
+        self._task.add_done_callback(_tell)
 
     def done(self) -> None:
         """End: nothing is accepted any more, and the ledger is written out."""
@@ -183,6 +184,13 @@ class ValetLifecycle:
 
     def _expected_modes(self) -> bool:
         return tuple(ctx.options.mode) == self._doors.modes
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """A defect in the background would end reloads without a word."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.error("valetkey: defect: rules are no longer reloaded and state is no longer kept", exc_info=error)
 
 
 def _ports(opened: doors.Doors) -> frozenset[int]:

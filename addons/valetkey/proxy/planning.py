@@ -22,6 +22,7 @@ from ..formats import (
 from ..model import Call, Format, Provider, Refusal, Route, Target
 from ..policy import credentials, paths, routing
 from ..policy.failover import Ask, Option, Try, arrange
+from . import heads
 from .passage import Passage, WirePlan
 from .runtime import Runtime
 
@@ -45,10 +46,10 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
     passage.request_bytes = len(body)
     if passage.place.endpoint.model != "body" or not body:
         return Content(body, model=passage.place.path_model)
-    encoding = flow.request.headers.get("content-encoding", "")
+    encoding = heads.get(flow.request.headers, b"content-encoding")
     try:
         plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
-        return _parse(plain, bool(encoding), flow.request.headers.get("content-type", ""))
+        return _parse(plain, bool(encoding), heads.get(flow.request.headers, b"content-type"))
     except (JsonScanError, DecodeError) as error:
         return Refusal(400, "invalid_body", f"the request body cannot be read: {error}")
 
@@ -143,7 +144,7 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
     gateway, first = passage.snapshot.rules.gateway, options[0]
     bound, session = Bindings(), None
     # What belongs to which key does not matter where there is one.
-    if any(len(option.keys) > 1 for group in options for option in group):
+    if sum(len(option.keys) for group in options for option in group) > 1:
         bound = of_request(call.format, call.path, call.headers, content.plain)
         if not bound.soft and any(option.provider.rotation == "sticky" for option in first):
             members = content.facts.members if content.facts else None

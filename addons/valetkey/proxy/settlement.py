@@ -64,7 +64,9 @@ class Settlement:
             return None
         if answer.status_code >= 300 or not answer.raw_content:
             return None
-        tap = UsageTap(place.endpoint.format, answer.headers.get("content-type"), answer.headers.get("content-encoding"))
+        tap = UsageTap(
+            place.endpoint.format, heads.get(answer.headers, b"content-type"), heads.get(answer.headers, b"content-encoding")
+        )
         tap.feed(answer.raw_content)
         tap.end()
         return tap
