@@ -19,6 +19,7 @@ CHAT = "https://api.openai.com/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello there"}]}
 BEARER = {"authorization": "Bearer sk-dummy"}
 NOT_SERVED = {"OPENAI_API_KEY": REAL_KEYS["OPENAI_API_KEY_1"]}
+STALLING = {"model": "stall", "stream": True}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_client_that_leaves_closes_the_upstream_and_is_estimated(gateway):
     before = len(gateway.receipts())
     with (
         gateway.client() as client,
-        client.stream("POST", CHAT, json=BODY | {"model": "stall", "stream": True}, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
+        client.stream("POST", CHAT, json=BODY | STALLING, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
     ):
         next(answer.iter_raw())
     receipt = gateway.receipts(before + 1)[-1]
@@ -217,7 +218,7 @@ def test_shutdown_settles_what_still_runs(lab, tmp_path):
     with (
         running(lab.gateway(tmp_path)) as gateway,
         gateway.client() as client,
-        client.stream("POST", CHAT, json=BODY | {"model": "stall", "stream": True}, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
+        client.stream("POST", CHAT, json=BODY | STALLING, headers=BEARER | {"x-simulate": "stall=4"}) as answer,
     ):
         chunks = answer.iter_raw()
         next(chunks)

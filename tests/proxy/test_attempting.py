@@ -14,7 +14,7 @@ RULES = """
 version: 1
 gateway: {egress_allow: ["127.0.0.1:%d"]%s}
 providers:
-  lab: {like: openai, upstream: "http://127.0.0.1:%d", keys: [env:LAB_API_KEY], rotation: round_robin%s}
+  lab: {like: LIKE, upstream: "http://127.0.0.1:%d", keys: [env:LAB_API_KEY], rotation: round_robin%s}
 %s
 """
 A, B = "sk-proj-AAAAaaaaAAAAaaaa0001", "sk-proj-BBBBbbbbBBBBbbbb0002"
@@ -87,16 +87,27 @@ class Receipts:
 
 
 def play(
-    *answers, body=BODY, keys=2, gateway="", provider="", routes="", connect_error=None, leave=False, patience=60.0,
-    times=1, **options
+    *answers,
+    body=BODY,
+    keys=2,
+    gateway="",
+    provider="",
+    routes="",
+    connect_error=None,
+    leave=False,
+    patience=60.0,
+    times=1,
+    **options,
 ):
     held = {"lab/a": A, "lab/b": B} if keys == 2 else {"lab/a": A}
-    made = making.runtime(RULES % (PORT, gateway, PORT, provider, routes), keys=held | options.pop("more", {}))
+    text = RULES.replace("LIKE", options.pop("like", "openai"))
+    made = making.runtime(text % (PORT, gateway, PORT, provider, routes), keys=held | options.pop("more", {}))
     made.writer = Receipts()
+    path, requests = options.pop("path", b"/v1/chat/completions"), options.pop("requests", ())
     one = Play(made, PORT, Provider(*answers), connect_error, patience)
     for name, value in options.items():
         setattr(one, name, value)
-    return one.run(*[request(body)] * times, leave=leave)
+    return one.run(*(requests or [request(body, path)] * times), leave=leave)
 
 
 def tries(one):
@@ -375,3 +386,87 @@ def test_a_second_silence_is_taken_for_thought():
 def test_a_stream_that_is_passed_and_stays_silent_is_ended():
     one = play(HEAD, HEAD, body=STREAM, gateway=", timeouts: {hold: 2s, between_events: 20s}")
     assert (receipt(one).outcome, len(tries(one))) == ("timeout", 2)
+
+
+# The acceptance list: what the older gateways get wrong.
+
+
+def marks(one):
+    return {(scope.kind, scope.model) for scope, _ in one.runtime.pools.health.marks()}
+
+
+def test_a_402_rotates():
+    one = play(error(402, message="Insufficient Balance"), answer(), like="deepseek", path=b"/chat/completions")
+    assert tries(one) == [("lab/a", "quota"), ("lab/b", "ok")]
+
+
+GEMINI = b"/v1beta/models/gemini-2.5-flash:generateContent"
+GEMINI_BAD_KEY = answer(
+    b'{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"@type":'
+    b'"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}',
+    400,
+)
+GEMINI_OK = answer(b'{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}')
+
+
+def test_geminis_400_for_a_bad_key_rotates():
+    one = play(GEMINI_BAD_KEY, GEMINI_OK, like="gemini", path=GEMINI, body=b"{}")
+    assert tries(one) == [("lab/a", "bad_key"), ("lab/b", "ok")]
+
+
+def test_geminis_400_for_a_bad_key_takes_it_out_of_use():
+    one = play(GEMINI_BAD_KEY, GEMINI_OK, like="gemini", path=GEMINI, body=b"{}")
+    assert marks(one) == {("key", "")}
+
+
+ANTHROPIC_OK = answer(b'{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}')
+BUSY = answer(b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', 529)
+
+
+def test_a_529_does_not_cool_the_key():
+    one = play(*[BUSY] * 4, like="anthropic", path=b"/v1/messages", gateway=", attempts: 4")
+    assert marks(one) == {("model", "m")}
+
+
+def test_mistrals_lack_of_capacity_cools_the_model():
+    full = answer(b'{"object":"error","message":"Service tier capacity exceeded for this model.","code":"3505"}', 429)
+    assert marks(play(full, like="mistral", gateway=", attempts: 4")) == {("model", "m")}
+
+
+def test_blank_lines_before_a_whole_answer_are_no_error():
+    one = play(answer(b"\n\n\n" + HI), like="deepseek", path=b"/chat/completions")
+    assert (status(one), len(tries(one))) == (200, 1)
+
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":1}}}\n\n'
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"hi"}}\n\n'
+
+
+def test_a_break_after_output_yields_one_terminal_event_and_no_second_start():
+    one = play(HEAD + chunks(START, DELTA), like="anthropic", path=b"/v1/messages", body=STREAM, break_after_answer=True)
+    assert (one.to_client.count(b"message_start\n"), one.to_client.count(b"event: error")) == (1, 1)
+
+
+def test_replayed_encrypted_reasoning_goes_to_the_key_that_made_it():
+    made = answer(b'{"id":"resp_1","output":[{"type":"reasoning","encrypted_content":"gAAAAthought"}],"status":"completed"}')
+    follow = b'{"model":"m","input":[{"type":"reasoning","encrypted_content":"gAAAAthought"}]}'
+    requests = [request(b'{"model":"m","input":"x"}', b"/v1/responses")] + [request(follow, b"/v1/responses")] * 4
+    one = play(made, requests=requests)
+    assert len({receipt.key for receipt in one.runtime.writer.all}) == 1 and len(one.runtime.writer.all) == 5
+
+
+def test_a_follow_up_of_a_response_goes_to_the_key_that_made_it():
+    made = answer(b'{"id":"resp_1","output":[],"status":"completed"}')
+    follow = b'{"model":"m","previous_response_id":"resp_1","input":"y"}'
+    requests = [request(b'{"model":"m","input":"x"}', b"/v1/responses")] + [request(follow, b"/v1/responses")] * 4
+    assert len({receipt.key for receipt in play(made, requests=requests).runtime.writer.all}) == 1
+
+
+def test_what_belongs_to_nobody_takes_turns():
+    one = play(answer(), times=4)
+    assert [receipt.key for receipt in one.runtime.writer.all] == ["lab/a", "lab/b", "lab/a", "lab/b"]
+
+
+def test_a_silent_stream_goes_to_another_key():
+    one = play(HEAD, GOOD_STREAM, body=STREAM, gateway=", timeouts: {hold: 2s}")
+    assert tries(one) == [("lab/a", "timeout"), ("lab/b", "ok")]

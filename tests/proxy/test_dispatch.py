@@ -183,7 +183,8 @@ def test_a_failed_attempt_frees_its_key():
 def test_what_cannot_be_sent_again_is_over():
     stage = Stage()
     stage.begin()
-    assert (stage.dispatch.failed(SERVER, final=True), stage.active) == (Ending("failed"), [0, 0])
+    stage.dispatch.note(SERVER)
+    assert (stage.dispatch.go_on(final=True), stage.active) == (Ending("failed"), [0, 0])
 
 
 @pytest.mark.parametrize("trouble", [CLIENT, error(400, "content_policy_violation"), error(400, "context_length_exceeded")])

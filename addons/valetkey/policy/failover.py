@@ -233,7 +233,7 @@ class _Plan:
         failure = self._report.failure
         if failure is None or failure.outcome not in TABLE:
             return None
-        pause = self._pause_before_again(attempt, failure.outcome)
+        pause = self._pause_before_again(attempt, failure.outcome) if failure.again else None
         if pause is None:
             self._set_aside(attempt, failure)
             return None

@@ -142,6 +142,8 @@ class Failure:
     rest: float | None = None
     """Seconds for this particular error when nothing is stated (the catalogue's)."""
     url: str | None = None
+    again: bool = True
+    """False where the same key would meet the same."""
 
 
 def after_failure(mark: Mark | None, failure: Failure, now: float) -> Mark | None:

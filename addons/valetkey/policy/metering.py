@@ -3,13 +3,19 @@
 Usage is extracted and priced by that library; rules.yaml may set prices of its own, and a cost that the provider itself
 reports wins. Money is exact (`Decimal`). Whatever a provider sends, nothing here raises: numbers that are no counts mean that
 no usage was reported.
+
+The library checks its own data anew with every answer, which takes longer than all else that is done here for one. So its rules
+are compiled once, into the same arithmetic in the same order, and each is compared with the library when it is first used: only
+what agrees is trusted, whatever its version. All that is odd (no whole numbers, contradictions, prices by the minute) stays with
+the library.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -18,10 +24,10 @@ from typing import Any
 
 from genai_prices import Usage
 from genai_prices.data import providers
-from genai_prices.types import ModelInfo
+from genai_prices.types import ArrayMatch, ModelInfo, ModelPrice, TieredPrices
 from genai_prices.types import Provider as LibraryProvider
 
-from ..model import Metering, PriceOverride, Provider
+from ..model import CostSource, Metering, PriceOverride, Provider
 
 LIMIT = 10**12
 """No answer has a trillion tokens; larger numbers are nonsense or an attack on sums."""
@@ -33,6 +39,10 @@ _MILLION = Decimal(1_000_000)
 _USAGE_PLACES = ("usage", "usageMetadata")
 _CONTEXT = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """What a price may depend on besides the model: the names in answers, and those of `genai-prices`."""
+_LINEAR = frozenset({"tokens", "tool_calls"})
+"""The families of units that are compiled: their price is a count times a price. Others have minima, or are rare."""
+_FORMS = 64
+"""Most compiled prices per model, and most compared kinds of usage per endpoint. Real ones have a handful."""
 
 
 def measure(
@@ -49,16 +59,17 @@ def measure(
     usage = _extract(document, provider, flavor)
     if usage is None:
         return Metering(model=reported)
-    metering = Metering(usage=usage, usage_source="reported", model=reported)
     cost = _reported_cost(document, provider.facts.usage.cost_path)
     if cost is not None:
-        return replace(metering, cost_usd=cost, cost_source="reported")
-    return _priced(metering, provider, (reported, model), when, _context(document))
+        return Metering(usage, "reported", cost, "reported", reported)
+    cost, source = _price(usage, provider, (reported, model), when, _context(document))
+    return Metering(usage, "reported", cost, source, reported)
 
 
 def estimated(usage: Mapping[str, int], provider: Provider, model: str | None, when: float) -> Metering:
     """The price of an estimate."""
-    return _priced(Metering(usage=usage, usage_source="estimated"), provider, (model,), when, {})
+    cost, source = _price(usage, provider, (model,), when, {})
+    return Metering(usage, "estimated", cost, source)
 
 
 def format_usd(cost: Decimal | None) -> str | None:
@@ -69,14 +80,27 @@ def format_usd(cost: Decimal | None) -> str | None:
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
 
 
+# Usage.
+
+
 def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None) -> dict[str, int] | None:
     facts = provider.facts.usage
     library = _library(facts.extractor)
     if library is None or flavor is None:
         return None
     own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
+    reader = _reader(facts.extractor, own)
+    found = reader.read(document) if reader else None
+    if reader is None or found is None:
+        return _extract_by_library(document, library, own)
+    if (names := tuple(found)) not in reader.trusted:
+        return reader.compared(names, found, _extract_by_library(document, library, own))
+    return found if max(found.values()) <= LIMIT else None
+
+
+def _extract_by_library(document: Mapping[str, Any], library: LibraryProvider, flavor: str) -> dict[str, int] | None:
     try:
-        _, usage = library.extract_usage(document, api_flavor=own)
+        _, usage = library.extract_usage(document, api_flavor=flavor)
     except (ValueError, TypeError, AttributeError, ArithmeticError):
         return None
     return _counts(vars(usage))
@@ -105,35 +129,241 @@ def _counts(reported: Mapping[str, Any]) -> dict[str, int] | None:
     return {name: math.ceil(value) for name, value in reported.items()}
 
 
-def _priced(
-    metering: Metering, provider: Provider, models: tuple[str | None, ...], when: float, context: Mapping[str, str]
-) -> Metering:
-    """With the first price that is known for one of `models`: the rules' own, else the library's."""
+@dataclass(eq=False, slots=True)
+class _Reader:
+    """One extractor of the library, compiled: where in a document each count stands."""
+
+    root: tuple[str, ...]
+    places: tuple[tuple[str, str, tuple[str | ArrayMatch, ...], bool], ...]
+    """For each place: the name of the count, the first step and the other steps to it, and whether it must be there."""
+    trusted: set[tuple[str, ...]] = field(default_factory=set)
+    """The combinations of names that were found to be as the library has them."""
+    wrong: bool = False
+
+    def read(self, document: Mapping[str, Any]) -> dict[str, int] | None:
+        """The counts; None where the library must be asked: something is missing, or is not of the usual type."""
+        usage: Any = None if self.wrong else document
+        for outer in self.root:
+            usage = usage.get(outer) if type(usage) is dict else None
+        if type(usage) is not dict:
+            return None
+        found: dict[str, int] = {}
+        for name, first, steps, required in self.places:
+            value = usage.get(first)
+            for step in steps:
+                if value is None:
+                    break
+                if isinstance(step, str) and type(value) is dict:
+                    value = value.get(step)
+                elif isinstance(step, ArrayMatch) and type(value) is list:
+                    value = _item(value, step)
+                else:
+                    return None
+            if type(value) is int and value >= 0:
+                found[name] = found[name] + value if name in found else value
+            elif value is not None or required:
+                return None
+        return found or None
+
+    def compared(self, names: tuple[str, ...], found: dict[str, int], right: dict[str, int] | None) -> dict[str, int] | None:
+        """What the library says; where that is the same, it is not asked again about counts with these names."""
+        self.wrong = right != (found if max(found.values()) <= LIMIT else None)
+        if not self.wrong and right is not None and len(self.trusted) < _FORMS:
+            self.trusted.add(names)
+        return right
+
+
+def _item(items: list[Any], wanted: ArrayMatch) -> Any:
+    """The item of a list that the library would choose; what it cannot judge is given as no object, for it to refuse."""
+    try:
+        return wanted.extract(items)
+    except (TypeError, AttributeError):
+        return items
+
+
+@lru_cache(maxsize=256)
+def _reader(provider_id: str | None, flavor: str) -> _Reader | None:
+    library = _library(provider_id)
+    for each in (library.extractors or ()) if library else ():
+        if each.api_flavor == flavor:
+            root, paths = _steps(each.root), [_steps(mapping.path) for mapping in each.mappings]
+            if not all(isinstance(step, str) for step in (*root, *(path[0] for path in paths))):
+                return None
+            places = zip(each.mappings, paths, strict=True)
+            return _Reader(root, tuple((to.dest, path[0], path[1:], to.required) for to, path in places))
+    return None
+
+
+def _steps(path: str | Sequence[str | ArrayMatch]) -> tuple[Any, ...]:
+    return (path,) if isinstance(path, str) else tuple(path)
+
+
+# Prices.
+
+
+def _price(
+    usage: Mapping[str, int], provider: Provider, models: tuple[str | None, ...], when: float, context: Mapping[str, str]
+) -> tuple[Decimal | None, CostSource]:
+    """The first price that is known for one of `models`: the rules' own, else the library's."""
     known = [model for model in models if model and len(model) <= LONGEST_MODEL]
-    for model in known:
+    for model in known if provider.prices else ():
         for override in provider.prices:
             if fnmatchcase(model, override.pattern):
-                return replace(metering, cost_usd=_by_override(metering.usage, override), cost_source="prices")
+                return _by_override(usage, override), "prices"
     for model in known:
-        cost = _by_library(metering.usage, provider.facts.usage.prices, model, when, context)
+        tariff = _tariff(provider.facts.usage.prices, model)
+        cost = _by_tariff(usage, tariff, when, context) if tariff else None
         if cost is not None:
-            return replace(metering, cost_usd=cost, cost_source="prices")
-    return metering
+            return cost, "prices"
+    return None, "none"
 
 
-def _by_library(
-    usage: Mapping[str, int], prices: str | None, model: str, when: float, context: Mapping[str, str]
-) -> Decimal | None:
-    """The library's price; None for an unknown model, and for counts that contradict each other (more cached than sent)."""
-    library, known = _library(prices), _library_model(prices, model) if prices else None
+@dataclass(eq=False, slots=True)
+class _Tariff:
+    """The prices of one model, compiled as they are needed."""
+
+    library: LibraryProvider
+    model: ModelInfo
+    constraints: tuple[Any, ...]
+    """All that makes prices depend on the time."""
+    contexts: frozenset[tuple[str, str]]
+    """All that can change a price besides: pairs of name and value."""
+    forms: dict[tuple[object, ...], _Form | None] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Form:
+    """The price of usage of one shape at one time, as the library computes it.
+
+    A count that is part of another is paid once, at its own price: what remains of each count when its parts are taken off, times
+    its price, is the cost.
+    """
+
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+    """The counts, parts before wholes, each with the positions of the parts that it contains."""
+    starts: tuple[int, ...]
+    """Where tiers start, in input tokens."""
+    terms: tuple[tuple[tuple[int, Decimal, int], ...], ...]
+    """For each tier, from the lowest: position in `parts`, US dollars, for how many units."""
+    trusted: list[bool]
+    """For each tier, whether its price was compared with the library's."""
+    wrong: bool = False
+
+    def cost(self, usage: Mapping[str, int]) -> tuple[int, Decimal] | None:
+        """The tier and the cost in US dollars; None where counts contradict each other."""
+        rest: list[int] = []
+        for name, contained in self.parts:
+            count = usage.get(name, 0)
+            for position in contained:
+                count -= rest[position]
+            if count < 0:
+                return None
+            rest.append(count)
+        tier = bisect_left(self.starts, usage.get("input_tokens", 0)) if self.starts else 0
+        total = Decimal(0)
+        for position, price, per in self.terms[tier]:
+            total += price * rest[position] / per
+        return tier, total
+
+
+@lru_cache(maxsize=1024)
+def _tariff(prices: str | None, name: str) -> _Tariff | None:
+    library, known = _library(prices), _library_model(prices, name) if prices else None
     if library is None or known is None:
         return None
+    variants = known.price_variants or ()
+    conditional = () if isinstance(known.prices, ModelPrice) else known.prices
+    constraints = [each.constraint for each in (*conditional, *variants) if each.constraint is not None]
+    is_own = any(known is model for model in library.models)  # what another provider's model costs here knows no variants
+    contexts = frozenset(pair for variant in variants for pair in variant.when.items()) if is_own else frozenset()
+    return _Tariff(library, known, tuple(constraints), contexts)
+
+
+def _by_tariff(usage: Mapping[str, int], tariff: _Tariff, when: float, context: Mapping[str, str]) -> Decimal | None:
+    """The library's price; None without one, and for counts that contradict each other (more cached than sent)."""
+    constraints, forms = tariff.constraints, tariff.forms
+    moment = datetime.fromtimestamp(when, UTC) if constraints else None
+    active = tuple([each.active(moment) for each in constraints]) if moment else ()
+    if context and tariff.contexts:
+        context = {name: value for name, value in context.items() if (name, value) in tariff.contexts}
+        named = tuple(sorted(context.items()))
+    else:
+        context, named = {}, ()
+    key = (active, named, tuple(usage), tuple([count > 0 for count in usage.values()]))
+    try:
+        form = forms[key]
+    except KeyError:
+        if len(forms) >= _FORMS:
+            forms.clear()
+        form = forms[key] = _compiled(tariff, usage, moment or datetime.fromtimestamp(when, UTC), context)
+    found = form.cost(usage) if form is not None and not form.wrong else None
+    if form is None or found is None:
+        return _by_library(usage, tariff, when, context)
+    tier, cost = found
+    if form.trusted[tier]:
+        return cost
+    right = _by_library(usage, tariff, when, context)
+    form.trusted[tier], form.wrong = right == cost, right != cost
+    return right
+
+
+def _by_library(usage: Mapping[str, int], tariff: _Tariff, when: float, context: Mapping[str, str]) -> Decimal | None:
     moment = datetime.fromtimestamp(when, UTC)
     try:
-        found = known.calc_price(Usage(**usage), library, genai_request_timestamp=moment, price_context=context)
+        found = tariff.model.calc_price(Usage(**usage), tariff.library, genai_request_timestamp=moment, price_context=context)
     except (ValueError, TypeError, ArithmeticError):
         return None
     return found.total_price
+
+
+@cache
+def _units() -> Mapping[str, Any]:
+    """The library's units by the names of their prices; none in a version that keeps them elsewhere."""
+    try:
+        from genai_prices.data_units import unit_data
+        from genai_prices.units import UnitRegistry
+
+        return {unit.price_key: unit for unit in UnitRegistry(unit_data).units.values()}
+    except (ImportError, AttributeError, TypeError, LookupError):
+        return {}
+
+
+def _compiled(tariff: _Tariff, usage: Mapping[str, int], moment: datetime, context: Mapping[str, str]) -> _Form | None:
+    """The form for usage with these names and these zeros; None for what is left to the library."""
+    try:
+        prices = tariff.model.get_prices(moment, context)
+        # What is not reported is nothing, or an error where a part of it is: the library's own rule is asked for that.
+        counts = Usage(**usage)
+        priced = [(_units()[name], price) for name, price in vars(prices).items() if price is not None]
+        is_plain = type(prices) is ModelPrice and all(unit.dimensions["family"] in _LINEAR for unit, _ in priced)
+        tiers = [tier.start for _, price in priced if isinstance(price, TieredPrices) for tier in price.tiers]
+        needed = {unit.usage_key for unit, _ in priced} | ({"input_tokens"} if tiers else set())
+        if not is_plain or any(getattr(counts, name) for name in needed - usage.keys()):
+            return None
+        return _form(priced, sorted(set(tiers)))
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return None
+
+
+def _form(priced: Sequence[tuple[Any, Any]], starts: list[int]) -> _Form:
+    units = sorted((unit for unit, _ in priced), key=lambda unit: (-len(unit.dimensions), unit.usage_key))
+    position = {unit.usage_key: at for at, unit in enumerate(units)}
+    parts = tuple((unit.usage_key, tuple(at for at, part in enumerate(units) if _contains(unit, part))) for unit in units)
+    levels = [0, *(start + 1 for start in starts)]
+    terms = tuple(
+        tuple((position[unit.usage_key], _price_at(price, level), unit.per) for unit, price in priced) for level in levels
+    )
+    return _Form(parts, tuple(starts), terms, [False] * len(levels))
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    return part is not whole and whole.dimensions.items() <= part.dimensions.items()
+
+
+def _price_at(price: Decimal | TieredPrices, input_tokens: int) -> Decimal:
+    if isinstance(price, TieredPrices):
+        return next((tier.price for tier in reversed(price.tiers) if input_tokens > tier.start), price.base)
+    return price
 
 
 def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
@@ -153,8 +383,8 @@ def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
 
 def _model_of(document: Mapping[str, Any]) -> str | None:
     """The model as the answer names it; Gemini calls it `modelVersion`. People will see it: no control characters."""
-    for field in ("model", "modelVersion"):
-        name = document.get(field)
+    for place in ("model", "modelVersion"):
+        name = document.get(place)
         if isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_MODEL:
             return name.removeprefix("models/")
     return None
@@ -165,10 +395,13 @@ def _context(document: Mapping[str, Any]) -> dict[str, str]:
 
     OpenAI names the tier that was really used at the top, Anthropic (with `batch` as a tier) and Gemini in their usage.
     """
-    inner = (document.get(name) for name in _USAGE_PLACES)
-    places = (document, *(place for place in inner if isinstance(place, Mapping)))
-    found = {ours: place[name] for place in places for name, ours in _CONTEXT.items() if isinstance(place.get(name), str)}
-    return found | ({"processing": "batch"} if found.get("service_tier") == "batch" else {})
+    found: dict[str, str] = {}
+    for place in (document, *[document.get(name) for name in _USAGE_PLACES]):
+        if isinstance(place, Mapping) and place.keys() & _CONTEXT.keys():
+            found |= {ours: place[name] for name, ours in _CONTEXT.items() if isinstance(place.get(name), str)}
+    if found.get("service_tier") == "batch":
+        found["processing"] = "batch"
+    return found
 
 
 def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | None:

@@ -129,7 +129,7 @@ def _sticky(candidates: list[Candidate], how: Choice) -> Candidate:
 
 def _round_robin(candidates: list[Candidate], how: Choice) -> Candidate:
     """Longest unused first; keys that were never used keep their order."""
-    return min(candidates, key=lambda each: each.last)
+    return min(candidates, key=lambda each: (each.last, each.used))
 
 
 def _least_busy(candidates: list[Candidate], how: Choice) -> Candidate:

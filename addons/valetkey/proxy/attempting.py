@@ -187,7 +187,9 @@ class AttemptingStream(HttpStream):
             yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))
         elif self.server_state == self.state_hear:
             assert self._hearing is not None
-            yield from self._decide(passage, self._hearing.out_of_time())
+            word = self._hearing.out_of_time()
+            passage.silent = passage.silent or isinstance(word, Trouble)
+            yield from self._decide(passage, word)
         elif self.server_state == self.state_stream_response_body:
             yield from self._idle(passage, now)
 
@@ -286,13 +288,14 @@ class AttemptingStream(HttpStream):
         self.no_alarm()
         self.response_body_buf.clear()
         assert passage.dispatch is not None
-        # A request that streamed through was not kept.
-        step = passage.dispatch.failed(trouble, final=bool(self.flow.request.stream))
+        passage.dispatch.note(trouble)
         yield from self._forsake()
         # HTTP/1 gives its connection free only when it has done with the event that led here.
         yield from self._wait(0)
         if (yield from self._is_over()):
             return
+        # A request that streamed through was not kept.
+        step = passage.dispatch.go_on(final=bool(self.flow.request.stream))
         if (yield from self._work(passage, step)):
             yield from self._send_again()
 

@@ -14,7 +14,7 @@ from mitmproxy import http
 from ..model import Attempt, Outcome, Refusal
 from ..policy import failover, outcome, waits
 from ..policy.failover import Ask, Ending, Report, Try
-from ..policy.health import TABLE, Failure
+from ..policy.health import TABLE, Failure, Mark
 from ..policy.pools import Use
 from .archive import plain_body
 from .hearing import Trouble
@@ -46,6 +46,7 @@ class Dispatch:
         self._use: Use | None = None
         self._noted = False
         """Whether the pools know how the present attempt went."""
+        self._failed: tuple[Failure | None, Mark | None] = (None, None)
         self._passed: http.Response | None = None
         """An error that was too long to be heard and passed; what it is is known when the call is over."""
         self.best: Best | None = None
@@ -76,10 +77,15 @@ class Dispatch:
         key = plan.key.id if plan.key else None
         passage.attempts.append(Attempt(plan.provider.name, plan.model, key, plan.provider.upstream.origin))
 
-    def failed(self, trouble: Trouble, *, final: bool = False) -> failover.Step | Ending:
-        """An attempt gave no answer that may pass: what next. `final`: the request cannot be sent again."""
+    def failed(self, trouble: Trouble) -> failover.Step | Ending:
+        """An attempt gave no answer that may pass: what next."""
+        self.note(trouble)
+        return self.go_on()
+
+    def note(self, trouble: Trouble) -> None:
+        """Note that an attempt gave no answer that may pass."""
         if self._use is None:
-            return _OVER
+            return
         failure = self._failure(trouble)
         assert self._passage.plan is not None
         now = self._runtime.now()
@@ -88,9 +94,18 @@ class Dispatch:
         self._close_attempt(failure.outcome, trouble.answer)
         if self._is_better(failure.outcome, trouble.answer):
             self.best = Best(failure.outcome, self._passage.plan, trouble.answer, trouble.message)
+        self._failed = failure, mark
+
+    def go_on(self, *, final: bool = False) -> failover.Step | Ending:
+        """The next step after an attempt that was noted as failed. `final`: the request cannot be sent again.
+
+        Asked for when it can be taken at once: a key that is chosen early may rest by the time it is used.
+        """
+        if self._use is None:
+            return _OVER
         if final:
             return Ending("failed")
-        return self._advance(Report(now, self._runtime.chance(), failure, mark))
+        return self._advance(Report(self._runtime.now(), self._runtime.chance(), *self._failed))
 
     def answered(self, answer: http.Response) -> None:
         """The answer passes: the key is well, and the conversation stays with it."""
@@ -161,7 +176,7 @@ class Dispatch:
         use, plan, now = self._use, self._passage.plan, self._runtime.now()
         assert use is not None and plan is not None
         if trouble.answer is None or trouble.outcome is not None:
-            return Failure(trouble.outcome or Outcome.NETWORK, use.began)
+            return Failure(trouble.outcome or Outcome.NETWORK, use.began, again=trouble.again)
         self._note_limits(trouble.answer)
         headers = _names(trouble.answer)
         body = plain_body(trouble.answer)

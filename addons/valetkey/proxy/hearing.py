@@ -39,6 +39,8 @@ class Trouble:
     message: str
     answer: http.Response | None = None
     outcome: Outcome | None = None
+    again: bool = True
+    """Whether the same key may be worth a second try."""
 
 
 class Hearing:
@@ -52,7 +54,7 @@ class Hearing:
         self._retry_empty = passage.snapshot.rules.gateway.retry_empty
         self._limit = passage.snapshot.rules.gateway.max_body
         self._opening = self._open(passage)
-        self._was_silent = any(attempt.outcome is Outcome.TIMEOUT for attempt in passage.attempts)
+        self._was_silent = passage.silent
         self._is_error = answer.status_code >= 400
         self._passes = not self._is_error and not self._is_whole() and (self._opening is None or self._opening.feed(b"") is True)
 
@@ -89,7 +91,7 @@ class Hearing:
         """
         if self._opening is None or self._opening.noise or self._was_silent:
             return "pass"
-        return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT)
+        return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT, again=False)
 
     def _open(self, passage: Passage) -> Opening | None:
         headers, place = self._answer.headers, passage.place

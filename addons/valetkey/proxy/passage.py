@@ -81,6 +81,8 @@ class Passage:
     wake: Callable[[], None] = lambda: None
     """Wakes the stream that waits for a permit; set by the stream layer."""
     attempt_mark: float = 0.0
+    silent: bool = False
+    """Whether an attempt was given up because its stream began and nothing came."""
     first_byte: float | None = None
     first_content: float | None = None
     request_id: str | None = None
