@@ -15,7 +15,7 @@ from support.processes import PROVIDER_HOSTS, REAL_KEYS, running
 from support.soaking import FAILURES, FAULTS, Figures, soak, wanted
 from valetkey.simulator import Simulator, TlsFiles, make_authority, parse_fault, run_in_thread
 
-CALLS = wanted(1500)
+CALLS = wanted(1000)
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60 + CALLS // 10)]
 
 KEYS = REAL_KEYS | {
@@ -24,7 +24,7 @@ KEYS = REAL_KEYS | {
     "ANTHROPIC_API_KEY_2": "sk-ant-api03-REAL2anthropicJJJJJJJJJJJJ",
     "ANTHROPIC_API_KEY_3": "sk-ant-api03-REAL3anthropicKKKKKKKKKKKK",
 }
-GATEWAY = "timeouts: {retry: 50ms, first_byte: 2s, whole: 2s, hold: 1s, max_wait: 60s, small_wait: 1s}"
+GATEWAY = "timeouts: {retry: 50ms, first_byte: 5s, whole: 5s, hold: 4s, max_wait: 60s, small_wait: 1s}"
 RULES = """
 providers:
   openai: {keys: [env:OPENAI_API_KEY_1, env:OPENAI_API_KEY_2, env:OPENAI_API_KEY_3]}

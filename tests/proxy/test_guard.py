@@ -139,3 +139,36 @@ def test_every_hook_that_sees_traffic_is_guarded():
 )
 def test_the_hooks_we_rely_on_exist_in_this_mitmproxy(name):
     assert name in hooks.all_hooks
+
+
+class Counting:
+    def __init__(self, runtime):
+        self.runtime, self.seen = runtime, []
+
+    @guard.guarded
+    def request(self, flow):
+        self.seen.append(flow)
+
+
+def replayed(monkeypatch, ready):
+    """A replayed flow that comes before the gateway is ready, which it is after so many looks."""
+    addon, flow, looks = Counting(making.runtime()), tflow.tflow(), []
+    addon.runtime.ready, flow.is_replay = False, "request"
+
+    async def sleep(seconds):
+        looks.append(seconds)
+        addon.runtime.ready = len(looks) >= ready
+
+    monkeypatch.setattr(guard.asyncio, "sleep", sleep)
+    asyncio.run(addon.request(flow))
+    return addon, flow
+
+
+def test_a_replay_waits_until_the_gateway_is_ready(monkeypatch):
+    addon, flow = replayed(monkeypatch, 3)
+    assert addon.seen == [flow] and flow.response is None
+
+
+def test_a_replay_does_not_wait_for_ever(monkeypatch):
+    addon, flow = replayed(monkeypatch, 10**9)
+    assert (addon.seen, flow.response.status_code) == ([], 503)

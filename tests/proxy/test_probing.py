@@ -58,6 +58,8 @@ class Console:
         for thread in threading.enumerate():
             if thread.name == "valetkey probe":
                 await asyncio.to_thread(thread.join)
+        for _ in range(3):  # what a thread handed over last is still on its way
+            await asyncio.sleep(0)
         return sorted(record.getMessage() for record in self._caplog.records)
 
     @property

@@ -20,7 +20,7 @@ from support.processes import Gateway
 from valetkey.simulator.app import App
 from valetkey.simulator.wire_types import Request
 
-CONNECTIONS = {"api.openai.com": 48, "api.anthropic.com": 16}
+CONNECTIONS = {"api.openai.com": 24, "api.anthropic.com": 8}
 KINDS = ("chat", "chat streamed", "responses streamed", "messages streamed")
 
 FAULTS = (
@@ -34,7 +34,7 @@ FAULTS = (
     "error_whole,chance=0.03",
     "error_whole,kind=overloaded,chance=0.01",
     "host=api.openai.com,error_whole,kind=rate_limit,retry_after_ms=150,chance=0.01",
-    "headers_stall,chance=0.004",
+    "headers_stall,chance=0.003",
     "first_stall,chance=0.004",
     "error_first,chance=0.02",
     "error_first,noise=2,kind=overloaded,chance=0.01",

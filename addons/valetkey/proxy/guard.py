@@ -6,6 +6,7 @@ in place of an answer; the traceback goes to the log, which never holds a secret
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -25,6 +26,9 @@ STARTING = Refusal(503, "starting", "the gateway is not ready yet; try again in 
 DEFECT = Refusal(502, "gateway_error", "a defect in the gateway stopped this call; nothing was passed on. See the gateway's log")
 LAST_HOOKS = ("response", "error", "websocket_end")
 """After these no other hook comes that could write the receipt."""
+PATIENCE = 10.0
+"""Seconds that a replayed flow waits for the gateway to be ready."""
+_SLICE = 0.05
 STOPPED = "valetkey stopped this connection"
 
 
@@ -41,6 +45,8 @@ def guarded[A: Guarded, D](hook: Callable[[A, D], Any]) -> Callable[[A, D], Any]
     def wrapper(addon: A, data: D) -> Awaitable[None] | None:
         try:
             if not addon.runtime.ready:
+                if isinstance(data, http.HTTPFlow) and data.is_replay == "request":
+                    return _when_ready(addon, wrapper, data)
                 _stop(addon.runtime, data, STARTING)
                 return None
             result = hook(addon, data)
@@ -51,6 +57,20 @@ def guarded[A: Guarded, D](hook: Callable[[A, D], Any]) -> Callable[[A, D], Any]
 
     wrapper.__guarded__ = True  # type: ignore[attr-defined]
     return wrapper
+
+
+async def _when_ready[A: Guarded](addon: A, hook: Callable[[A, Any], Any], flow: http.HTTPFlow) -> None:
+    """A replay begins with mitmproxy itself, before our doors are open; it waits for them."""
+    for _ in range(round(PATIENCE / _SLICE)):
+        if addon.runtime.ready:
+            break
+        await asyncio.sleep(_SLICE)
+    else:
+        _stop(addon.runtime, flow, STARTING)
+        return
+    result = hook(addon, flow)
+    if inspect.isawaitable(result):
+        await result
 
 
 async def _watched(runtime: Runtime, name: str, data: object, result: Awaitable[None]) -> None:

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import re
+import traceback
+import types
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mitmproxy import addonmanager, exceptions, options
+from mitmproxy import hooks as mitm_hooks
+from mitmproxy.addonmanager import AddonManager
+from mitmproxy.addons.script import Script
+from mitmproxy.log import AddLogHook, LogEntry
+from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
+from mitmproxy.proxy.server_hooks import ClientConnectedHook
+from mitmproxy.test import tflow
+from mitmproxy.tools.dump import DumpMaster
+
+from valetkey.proxy import hooks
+
+# ---------------------------------------------------------------- a world of addons, built twice from one description
+
+NAMES = ("request", "response", "update", "client_connected", "running")
+FUEL = 25
+"""So many changes in one world; an addon that inserts another before itself would never end."""
+
+
+class World:
+    """An addon manager with addons that write down their calls and change the world as they are told."""
+
+    def __init__(self, nodes, cached):
+        self.trace = []
+        self.logged = []
+        self.nodes = []
+        self.fuel = FUEL
+        self.manager = AddonManager(
+            SimpleNamespace(options=options.Options(), commands=SimpleNamespace(collect_commands=lambda addon: None))
+        )
+        self.manager.chain.extend(self.manager.register(self.make(node)) for node in nodes)
+        self.cached = cached and hooks.install(self.manager)
+
+    # ---- making addons
+
+    def make(self, node):
+        kind, handlers, children = node
+        name = f"n{len(self.nodes)}"
+        addon = Script.__new__(Script) if kind == "script" else types.ModuleType(name) if kind == "module" else self.plain(kind, name)
+        self.nodes.append(addon)
+        addon.name = name
+        if kind == "script":
+            addon.ns, addon.is_running, addon.reloadtask = None, False, None
+        for hook, behaviour in handlers.items():
+            self.give(addon, name, hook, behaviour, kind)
+        self.nest(addon, kind, children)
+        return addon
+
+    def plain(self, kind, name):
+        body = {"__repr__": lambda addon: f"<{name}>"}
+        if kind == "equal":
+            body |= {"__eq__": lambda one, other: type(other).__name__ == name, "__hash__": object.__hash__}
+        if kind == "property":
+            body["addons"] = property(lambda addon: self.trace.append(f"{name}.addons") or addon.inside)
+        if kind == "dynamic":
+            body["__getattr__"] = self.lookup(name)
+        return type(name, (), body)()
+
+    def lookup(self, name):
+        def found(addon, attribute):
+            if attribute not in (*NAMES, "addons"):
+                raise AttributeError(attribute)
+            self.trace.append(f"{name}.__getattr__({attribute})")
+            if attribute == "request":
+                return self.handler(name, attribute, ("plain", (), None))
+            raise AttributeError(attribute)
+
+        return found
+
+    def nest(self, addon, kind, children):
+        if children is None:
+            if kind == "property":
+                addon.inside = []
+            return
+        made = [self.make(child) for child in children]
+        if kind == "script":
+            addon.ns = next((child for child in made if isinstance(child, types.ModuleType)), None)
+        elif kind == "property":
+            addon.inside = made
+        else:
+            addon.addons = tuple(made) if kind == "tuple" else made
+
+    def give(self, addon, name, hook, behaviour, kind):
+        handler = self.handler(name, hook, behaviour)
+        style = behaviour[0]
+        if kind in ("module", "script") or style in ("instance", "module", "text", "none"):
+            setattr(addon, hook, handler)
+        elif style == "static":
+            setattr(type(addon), hook, staticmethod(handler))
+        else:
+            setattr(type(addon), hook, lambda self, *args: handler(*args))
+            if inspect.iscoroutinefunction(handler):
+
+                async def method(self, *args):
+                    await handler(*args)
+
+                setattr(type(addon), hook, method)
+
+    def handler(self, name, hook, behaviour):
+        style, actions, ending = behaviour
+        special = {"module": types, "text": "text", "none": None, "wrong": lambda one, two, three: None, "empty": Empty(self.trace)}
+        if style in special:
+            return special[style]
+
+        def called(*args):
+            self.trace.append((name, hook, len(args)))
+            for action in actions:
+                self.act(action)
+            if ending is not None:
+                raise ending(f"{name} {hook}")
+
+        async def awaited(*args):
+            await asyncio.sleep(0)
+            called(*args)
+            await asyncio.sleep(0)
+
+        return awaited if style == "async" else called
+
+    # ---- changing the world
+
+    def act(self, action):
+        self.fuel -= 1
+        if self.fuel < 0:
+            return
+        verb, *args = action
+        with contextlib.suppress(AttributeError, TypeError, IndexError):
+            getattr(self, f"do_{verb}")(*args)
+
+    def node(self, index):
+        return self.nodes[index % len(self.nodes)]
+
+    def do_add(self, _, spec):
+        self.manager.add(self.make(spec))
+
+    def do_remove(self, index, _):
+        self.manager.remove(self.node(index))
+
+    def do_clear(self, *_):
+        self.manager.clear()
+
+    def do_insert(self, index, spec):
+        self.manager.chain.insert(index % (len(self.manager.chain) + 1), self.make(spec))
+
+    def do_replace(self, index, spec):
+        self.manager.chain[index % len(self.manager.chain)] = self.make(spec)
+
+    def do_cut(self, index, _):
+        self.manager.chain.pop(index % len(self.manager.chain))
+
+    def do_swap(self, index, _):
+        chain = self.manager.chain
+        chain[0], chain[index % len(chain)] = chain[index % len(chain)], chain[0]
+
+    def do_set(self, index, spec):
+        for hook, behaviour in spec[1].items():
+            setattr(self.node(index), hook, self.handler(f"set{index}", hook, behaviour))
+
+    def do_unset(self, index, _):
+        for hook in NAMES:
+            vars(self.node(index)).pop(hook, None)
+
+    def do_set_class(self, index, spec):
+        for hook, behaviour in spec[1].items():
+            if type(self.node(index)) is not Script:
+                setattr(type(self.node(index)), hook, staticmethod(self.handler(f"class{index}", hook, behaviour)))
+
+    def do_unset_class(self, index, _):
+        for hook in NAMES:
+            if hook in vars(type(self.node(index))) and type(self.node(index)) is not Script:
+                delattr(type(self.node(index)), hook)
+
+    def do_new_class(self, index, spec):
+        self.node(index).__class__ = type(self.make(spec))
+
+    def do_new_dict(self, index, spec):
+        made = self.make(("plain", *spec[1:]))
+        self.node(index).__dict__ = dict(vars(made))
+
+    def do_children(self, index, spec):
+        self.node(index).addons = [self.make(spec)]
+
+    def do_append(self, index, spec):
+        self.node(index).addons.append(self.make(spec))
+
+    def do_pop(self, index, _):
+        self.node(index).addons.pop(0)
+
+    def do_reload(self, index, spec):
+        for node in self.nodes:
+            if type(node) is Script:
+                node.ns = self.make(("module", *spec[1:])) if index % 2 else None
+
+    # ---- events
+
+    async def play(self, event):
+        how, what = event
+        if how == "together":
+            await asyncio.gather(*(self.play(one) for one in what))
+        elif how == "act":
+            with contextlib.suppress(Exception):
+                self.act(what)
+        else:
+            try:
+                result = getattr(self.manager, how)(EVENTS[what]())
+                if result is not None:
+                    await result
+            except Exception as error:
+                self.trace.append(("raised", how, type(error), str(error)))
+        self.trace.append("end")
+
+    def story(self):
+        return [re.sub("0x[0-9a-f]+", "", str(line)) for line in (*self.trace, *self.logged, *map(name_of, self.manager.chain))]
+
+
+class Empty:
+    """A callable that is false."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __len__(self):
+        return 0
+
+    def __call__(self, *args):
+        self.trace.append("empty")
+
+
+def name_of(addon):
+    return getattr(addon, "name", "nameless")
+
+
+FLOW = tflow.tflow()
+EVENTS = {
+    "request": lambda: HttpRequestHook(FLOW),
+    "response": lambda: HttpResponseHook(FLOW),
+    "update": lambda: mitm_hooks.UpdateHook([FLOW]),
+    "client_connected": lambda: ClientConnectedHook(FLOW.client_conn),
+    "running": mitm_hooks.RunningHook,
+}
+
+
+class Listening(logging.Handler):
+    """Writes down what mitmproxy logs, with the functions in the traceback."""
+
+    def __init__(self, lines):
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record):
+        functions = []
+        if record.exc_info:
+            functions = [frame.name for frame in traceback.extract_tb(record.exc_info[2])]
+        # Uncut when the handler has no frame of its own.
+        self.lines.append((record.levelname, record.getMessage(), record.funcName, functions[:1] != ["safecall"] and functions))
+
+
+def run(nodes, events, cached):
+    world = World(nodes, cached)
+    listening = Listening(world.logged)
+    addonmanager.logger.addHandler(listening)
+
+    async def play():
+        for event in events:
+            await world.play(event)
+
+    try:
+        asyncio.run(play())
+    finally:
+        addonmanager.logger.removeHandler(listening)
+    return world
+
+
+# ---------------------------------------------------------------- the differential test
+
+ENDINGS = st.sampled_from([None] * 6 + [ValueError, KeyError, exceptions.AddonHalt, exceptions.OptionsError, exceptions.AddonManagerError])
+STYLES = st.sampled_from(["plain"] * 4 + ["async"] * 3 + ["instance", "static", "module", "text", "none", "wrong", "empty"])
+KINDS = st.sampled_from(["plain"] * 6 + ["module", "script", "property", "dynamic", "tuple", "equal"])
+VERBS = [name.removeprefix("do_") for name in dir(World) if name.startswith("do_")]
+
+
+def behaviours(actions):
+    return st.tuples(STYLES, actions, ENDINGS)
+
+
+def nodes_of(behaviour, children):
+    return st.tuples(KINDS, st.dictionaries(st.sampled_from(NAMES), behaviour, max_size=3), children)
+
+
+SMALL = nodes_of(behaviours(st.just(())), st.none() | st.lists(nodes_of(behaviours(st.just(())), st.none()), max_size=2))
+ACTIONS = st.tuples(st.sampled_from(VERBS), st.integers(0, 30), SMALL)
+BEHAVIOURS = behaviours(st.lists(ACTIONS, max_size=2).map(tuple))
+NODES = st.recursive(
+    nodes_of(BEHAVIOURS, st.none()),
+    lambda inner: nodes_of(BEHAVIOURS, st.none() | st.lists(inner, max_size=4)),
+    max_leaves=6,
+)
+SINGLE = st.tuples(st.sampled_from(["handle_lifecycle", "trigger_event", "trigger_event", "trigger"]), st.sampled_from(sorted(EVENTS)))
+HAPPENINGS = SINGLE | st.tuples(st.just("together"), st.lists(SINGLE, min_size=2, max_size=3)) | st.tuples(st.just("act"), ACTIONS)
+
+
+@given(st.lists(NODES, min_size=1, max_size=5), st.lists(HAPPENINGS, min_size=1, max_size=6))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_calls_log_and_exceptions_are_those_of_mitmproxy(nodes, events):
+    assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
