@@ -86,6 +86,7 @@ def canonical(name: bytes | str) -> str:
     return "".join(text.split()).strip("\x00").lower().replace("_", "-")
 
 
+@lru_cache(maxsize=1024)
 def is_carrier(name: bytes | str) -> bool:
     """Whether a header of that name carries a credential for the provider."""
     word = canonical(name)
@@ -96,6 +97,8 @@ def presented(headers: Sequence[Field], path: str) -> tuple[Presented, ...]:
     """Every credential the client sent, in any carrier, empty ones left out. Basic gives user and password."""
     in_headers = [Presented(canonical(name), value) for name, raw in headers for value in _values(canonical(name), raw)]
     query = path.partition("?")[2]
+    if not query:
+        return tuple(in_headers)
     in_query = [Presented("?" + piece.name, value) for piece in _pieces(query) if piece.secret for value in _parts(piece.value)]
     return (*in_headers, *in_query)
 
@@ -121,6 +124,8 @@ def is_dummy(value: str, rules: Rules) -> bool:
 
 def agent_of(value: str, rules: Rules) -> str | None:
     """The agent whose configured key this is. Every configured digest is compared, in constant time."""
+    if not any(agent.key for agent in rules.agents):
+        return None
     digest = b"sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest().encode()
     found = [agent.name for agent in rules.agents if agent.key and hmac.compare_digest(agent.key.lower().encode(), digest)]
     return found[0] if found else None
@@ -141,12 +146,14 @@ def _kind(value: str, rules: Rules) -> Kind:
 
 def _values(carrier: str, raw: bytes) -> list[str]:
     """The credentials in one header."""
+    if not (is_carrier(carrier) or carrier in (COOKIE, PROXY_AUTHORIZATION)):
+        return []
     value = raw.decode("latin-1")
     if carrier == SUBPROTOCOL:
         return [key for entry in value.split(",") if (key := _key_in_subprotocol(entry))]
     if carrier == COOKIE:
         return [value] if value.strip() else []
-    return _parts(value) if is_carrier(carrier) or carrier == PROXY_AUTHORIZATION else []
+    return _parts(value)
 
 
 def _parts(value: str) -> list[str]:
@@ -328,9 +335,9 @@ def _pieces(query: str) -> list[_Piece]:
 def _rewrite_query(path: str, edit: Callable[[_Piece], str | None]) -> str:
     """Apply `edit` to each parameter; None removes it together with the separator before it."""
     bare, mark, query = path.partition("?")
+    if not query:
+        return path
     edited = [(piece.separator, edit(piece)) for piece in _pieces(query)]
     kept = [(separator, text) for separator, text in edited if text is not None]
-    if not mark:
-        return path
     rest = "".join(separator + text for separator, text in kept)
     return bare + (f"?{rest.removeprefix(kept[0][0])}" if kept else "")

@@ -95,13 +95,13 @@ def stated(facts: ProviderFacts, headers: Mapping[str, str], body: bytes, now: f
 
 def remaining(facts: ProviderFacts, headers: Mapping[str, str], now: float) -> Remaining | None:
     """How much is left of what is scarcest, or None where the answer does not tell. Of equals the later reset counts."""
-    clock = _clock(headers, now)
-    found = []
-    for limit in facts.limits:
-        share = _share(limit, headers)
-        if share is not None:
-            resets_in = _reset(limit, headers, clock)
-            found.append(Remaining(share, limit.dimension, None if resets_in is None else min(resets_in, LONGEST)))
+    shares = [(limit, share) for limit in facts.limits if (share := _share(limit, headers)) is not None]
+    if not shares:
+        return None
+    clock, found = _clock(headers, now), []
+    for limit, share in shares:
+        resets_in = _reset(limit, headers, clock)
+        found.append(Remaining(share, limit.dimension, None if resets_in is None else min(resets_in, LONGEST)))
     return min(found, key=lambda r: (r.share, -(r.resets_in or 0.0)), default=None)
 
 

@@ -16,6 +16,7 @@ from ..policy import failover, outcome, waits
 from ..policy.failover import Ask, Ending, Report, Try
 from ..policy.health import TABLE, Failure, Mark
 from ..policy.pools import Use
+from . import heads
 from .archive import plain_body
 from .hearing import Trouble
 from .passage import Passage, WirePlan
@@ -220,7 +221,7 @@ class Dispatch:
 
 def _names(answer: http.Response) -> dict[str, str]:
     """The headers, by names in lower case."""
-    return {name.lower(): value for name, value in answer.headers.items()}
+    return heads.plain(answer.headers)
 
 
 def _unavailable(ending: Ending) -> Refusal:
