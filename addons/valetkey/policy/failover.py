@@ -176,6 +176,7 @@ class _Plan:
         self._options = list(ask.options)
         self._has_names = bool(ask.hard or ask.soft or ask.session)
         self._fallen_back = self._is_shortened = False
+        self._places: dict[_Name, Place] = {}
         self._attempts = 0
         self._waited = self._stayed = 0.0
         """Seconds waited in all, and of these for the key with the warm cache though there may be others."""
@@ -388,14 +389,21 @@ class _Plan:
         return self._ask.soft[0] if self._ask.soft else self._ask.session
 
     def _permitted(self, option: Option, key: Key | None) -> Try | None:
-        place = place_of(option.provider, option.model, key)
+        place = self._place(option, key)
         if key is None:
             return Try(option, None, place, None)
         permit = self._pools.slots.take(key.id, self._limit(option, key))
         return None if permit is None else Try(option, key, place, permit)
 
+    def _place(self, option: Option, key: Key | None) -> Place:
+        name = _name(option, key)
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = place_of(option.provider, option.model, key)
+        return place
+
     def _condition(self, option: Option, key: Key | None) -> Condition:
-        return self._pools.health.condition(place_of(option.provider, option.model, key), self._now)
+        return self._pools.health.condition(self._place(option, key), self._now)
 
     def _free_at(self, option: Option, key: Key | None) -> float | None:
         """When a key may be used, as far as rest and spacing go (not after now: at once); None: when a person acts."""
@@ -513,7 +521,7 @@ class _Plan:
         for option in self._options:
             for key in self._allowed(option):
                 if permit is not None and key is not None and key.id == permit.key and self._is_usable(option, key):
-                    return Try(option, key, place_of(option.provider, option.model, key), permit)
+                    return Try(option, key, self._place(option, key), permit)
         self._give_back(permit)
         return None
 

@@ -228,9 +228,9 @@ class Health:
 
     def succeeded(self, place: Place, began: float, now: float) -> None:
         """Note a good answer to an attempt sent at `began`: it clears what it can have known of, except a running quota rest."""
-        for scope in place.scopes():
-            mark = self._marks.get(scope)
-            if mark is None or began <= mark.since:
+        for scope in self._marked(place):
+            mark = self._marks[scope]
+            if began <= mark.since:
                 continue
             if mark.reason is Outcome.QUOTA and mark.left(now) > 0:
                 continue
@@ -238,24 +238,30 @@ class Health:
 
     def abandoned(self, place: Place, began: float | None = None) -> None:
         """An attempt sent at `began` told nothing about some of its scopes: a probe that it was is free again (None: any)."""
-        for scope in place.scopes():
-            mark = self._marks.get(scope)
-            if mark is not None and mark.probe and (began is None or mark.probe == began + PROBE):
+        for scope in self._marked(place):
+            mark = self._marks[scope]
+            if mark.probe and (began is None or mark.probe == began + PROBE):
                 self._marks[scope] = replace(mark, probe=0.0)
 
     def begins(self, place: Place, now: float) -> None:
         """Note that an attempt is sent: after a rest it is the one probe."""
-        for scope in place.scopes():
-            mark = self._marks.get(scope)
-            if mark is not None and mark.strikes >= TABLE[mark.reason].after and not mark.left(now) and mark.probe <= now:
+        for scope in self._marked(place):
+            mark = self._marks[scope]
+            if mark.strikes >= TABLE[mark.reason].after and not mark.left(now) and mark.probe <= now:
                 self._marks[scope] = replace(mark, probe=now + PROBE)  # not kept: it does not outlive the process
 
     def condition(self, place: Place, now: float) -> Condition:
         """Whether a place may be used, the worst of its scopes."""
+        if not (self._marks or self._disabled):
+            return WELL
         if place.key in self._disabled:
             return Condition(True, until=None, scope=Scope("key", place.key or ""))
-        found = [_condition(scope, mark, now) for scope in place.scopes() if (mark := self._marks.get(scope)) is not None]
+        found = [_condition(scope, self._marks[scope], now) for scope in self._marked(place)]
         return max(found, key=_badness, default=WELL)
+
+    def _marked(self, place: Place) -> list[Scope]:
+        """The scopes of a place that have a mark."""
+        return [scope for scope in place.scopes() if scope in self._marks] if self._marks else []
 
     def disable(self, key: str) -> None:
         """Take a key out, by a person's word."""

@@ -187,6 +187,8 @@ def _parsed(body: bytes) -> Any:
 
 def _share(limit: LimitFacts, headers: Mapping[str, str]) -> float | None:
     """The share that is left of one limit, 0..1."""
+    if not any(name in headers for name in (limit.remaining, limit.spent, limit.status)):
+        return None
     if _empty(limit, headers):
         return 0.0
     spent = _number(headers.get(limit.spent or "", ""))
