@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valetkey.formats.folding import fold_for, text_length
+from valetkey.formats.folding import Likeness, fold_for, text_length
 from valetkey.model import Format
 
 JSON = st.recursive(
@@ -217,3 +217,45 @@ def test_bytes_of_any_kind_raise_nothing(format, name, data):
     state = fold_for(format)
     state.mark(name, data)
     assert (state.wants(name, data), state.is_content(name, data), state.length(name, data)) is not None
+
+
+# Events that differ only in their text.
+
+BEFORE, AFTER = b'{"choices":[{"delta":{"content":"', b'"}}],"usage":null}'
+
+
+@pytest.mark.parametrize("text", [b"a", b"", b"two words", "π".encode(), b"usage of the error"])
+def test_an_event_that_differs_only_in_its_text_is_known(text):
+    assert Likeness.of(None, BEFORE + b"x" + AFTER).length(None, BEFORE + text + AFTER) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("error", BEFORE + b"a" + AFTER),
+        (None, BEFORE + b'a","error":"b' + AFTER),
+        (None, BEFORE + b"a\\" + AFTER),
+        (None, BEFORE + b"error" + AFTER),
+        (None, BEFORE + b"a" + AFTER + b" "),
+        (None, BEFORE[:-1] + AFTER),
+    ],
+    ids=["another name", "another member", "an escape", "a word that is looked for", "another end", "too short"],
+)
+def test_an_event_that_differs_in_more_is_not_known(name, data):
+    assert Likeness.of(None, BEFORE + b"x" + AFTER).length(name, data) == -1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"content":"a","text":"b"}',
+        b'{"text":"choices"}',
+        b'{"text":"a.delta"}',
+        b'{"text":"a \\" b"}',
+        b"{}",
+        BEFORE + b"x" * 5000 + AFTER,
+    ],
+    ids=["two texts", "a word that is looked for", "an end that is looked for", "a quote", "no text", "too large"],
+)
+def test_what_others_cannot_be_known_by(data):
+    assert Likeness.of(None, data) is None

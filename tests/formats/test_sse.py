@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.chunks import randomly, singly
@@ -115,3 +115,46 @@ def test_any_bytes_come_out_as_they_went_in(parts, seed):
 def test_chunks_do_not_change_what_is_read(parts, seed):
     stream = b"".join(parts)
     assert meant(pieces(randomly(stream, seed, 5))) == meant(pieces([stream]))
+
+
+# The short way for common streams gives what the long way gives.
+
+BITS = [
+    b"data: x",
+    b"data:y",
+    b"event: a",
+    b"event:b",
+    b"id: 1",
+    b": c",
+    b"x",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b"\n\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\r",
+]
+
+
+class LongWay(SseParser):
+    def _take_common(self, data):
+        self._buffer += data
+
+
+@settings(max_examples=500)
+@given(
+    chunks=st.lists(st.lists(st.sampled_from(BITS), max_size=8).map(b"".join), max_size=6), limit=st.sampled_from([5, 20, 10**6])
+)
+def test_the_short_way_is_the_long_way(chunks, limit):
+    short, data_only, long = SseParser(limit), SseParser(limit), LongWay(limit)
+    for chunk in chunks:
+        events = long.feed(chunk)
+        assert short.feed(chunk) == events
+        assert data_only.feed_data(chunk) == [(event.event, event.data) for event in events]
+    assert short.end() == long.end() and short.oversized == data_only.oversized == long.oversized
+
+
+def test_an_event_that_comes_in_many_pieces_is_not_looked_at_anew_each_time():
+    parser = SseParser()
+    parser.feed(b"data: " + b"x" * 10_000)
+    assert parser._take_common(b"x") is None

@@ -382,3 +382,53 @@ PIECES = [CHAT, ANTHROPIC[:300], GEMINI_ARRAY[:99], OLLAMA, b"[", b"{", b"data: 
 def test_garbage_raises_nothing(format, kind, encoding, chunks):
     tap = tapped(format, kind, chunks, encoding)
     assert isinstance(tap.document, dict | None) and isinstance(tap.response_id, str | None)
+
+
+# Events that are known by the one before are read as they would be alone.
+
+TEXTS = st.sampled_from(["", "a", "two words", "usage", "error", "model", 'a "quote"', "\\", "é", "text", "[DONE]", "x_groq"])
+CHUNKS = {
+    Format.OPENAI_CHAT: lambda text, extra: {"id": "c", "model": "m", "choices": [{"delta": {"content": text}}]} | extra,
+    Format.ANTHROPIC_MESSAGES: lambda text, extra: {"type": "content_block_delta", "delta": {"text": text}} | extra,
+    Format.OPENAI_RESPONSES: lambda text, extra: {"type": "response.output_text.delta", "delta": text} | extra,
+    Format.GEMINI_GENERATE: lambda text, extra: {"candidates": [{"content": {"parts": [{"text": text}]}}]} | extra,
+    Format.OLLAMA_CHAT: lambda text, extra: {"model": "m", "message": {"content": text}, "done": False} | extra,
+}
+EXTRAS = st.sampled_from(
+    [{}] * 5 + [{"usage": None}, {"usage": {"prompt_tokens": 1}}, {"error": {"message": "x"}}, {"model": "n"}]
+)
+
+
+class Forgetful(UsageTap):
+    def _learn(self, name, data):
+        """Nothing."""
+
+
+@given(format=st.sampled_from(sorted(CHUNKS)), said=st.lists(st.tuples(TEXTS, EXTRAS), max_size=12), named=st.booleans())
+def test_events_are_read_alike_whatever_came_before(format, said, named):
+    quick, slow = UsageTap(format, "text/event-stream"), Forgetful(format, "text/event-stream")
+    for text, extra in [("hello", {"model": "m"}), *said]:
+        event = CHUNKS[format](text, extra)
+        head = f"event: {event['type']}\n" if named and "type" in event else ""
+        for tap in (quick, slow):
+            tap.feed(f"{head}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode())
+        seen = [(t.events, t.output_chars, t.saw_content, t.document, t.error, t.complete, t.problem) for t in (quick, slow)]
+        assert seen[0] == seen[1]
+
+
+def test_events_that_differ_only_in_their_text_are_not_searched_again(monkeypatch):
+    tap = UsageTap(Format.OPENAI_CHAT, "text/event-stream")
+    chunks = [b'data: {"model":"m","choices":[{"delta":{"content":"%d"}}]}\n\n' % number for number in range(20)]
+    for chunk in chunks[:3]:
+        tap.feed(chunk)
+    monkeypatch.setattr(tap, "_read_event", None)
+    for chunk in chunks[3:]:
+        tap.feed(chunk)
+    assert (tap.events, tap.output_chars) == (20, 30)
+
+
+def test_a_stream_whose_events_all_differ_is_not_learned_for_ever():
+    tap = UsageTap(Format.OPENAI_CHAT, "text/event-stream")
+    for number in range(100):
+        tap.feed(b'data: {"model":"m","choices":[{"delta":{"content":"x"}}],"obfuscation":"%d"}\n\n' % number)
+    assert tap._lessons <= 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.making import rules
@@ -334,3 +334,132 @@ def test_made_up_model_names_do_not_fill_the_memory():
 def test_every_cost_that_is_taken_can_be_written_out_exactly(cost):
     taken = metered("openrouter", "chat", openai("nobody/knows-this", cost=cost)).cost_usd
     assert taken is None or (Decimal(format_usd(taken)) == taken and len(format_usd(taken)) < 100)
+
+
+# The compiled prices and extractors are those of the library.
+
+LIBRARIES = [each for each in metering.providers if each.models]
+UNITS = sorted({unit.usage_key for unit in metering._units().values()} - {"requests"})
+CONTEXTS = [
+    {},
+    {"service_tier": "flex"},
+    {"service_tier": "priority"},
+    {"service_tier": "batch", "processing": "batch"},
+    {"speed": "fast"},
+    {"search_type": "web", "service_tier": "unheard of"},
+]
+COUNTS = st.sampled_from([0, 1, 128_000, 200_000, 200_001, 272_001]) | st.integers(0, LIMIT)
+USAGES = st.dictionaries(st.sampled_from(UNITS), COUNTS, max_size=6)
+ROUNDS = st.lists(st.tuples(st.integers(1, LIMIT), st.integers(1, LIMIT)), min_size=1, max_size=3)
+MOMENTS = st.floats(1.6e9, 2.0e9)
+
+
+@settings(max_examples=400)
+@given(data=st.data(), usage=USAGES, rounds=ROUNDS, context=st.sampled_from(CONTEXTS), when=MOMENTS)
+def test_every_price_is_the_librarys_to_the_last_digit(data, usage, rounds, context, when):
+    library = data.draw(st.sampled_from(LIBRARIES))
+    tariff = metering._tariff(library.id, data.draw(st.sampled_from(library.models)).id)
+    if tariff is None:
+        return
+    for sent, received in ((0, 0), *rounds):  # what was compared once is trusted for other counts
+        counts = {name: count and 1 + sent % count for name, count in usage.items()}
+        counts |= {"input_tokens": sent, "output_tokens": received}
+        right = metering._by_library(counts, tariff, when, context)
+        found = [metering._by_tariff(counts, tariff, when, context) for _ in range(2)]
+        assert list(map(str, found)) == [str(right)] * 2
+
+
+@pytest.mark.parametrize(
+    ("prices", "model"),
+    [("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"), ("deepseek", "deepseek-chat")],
+)
+def test_the_prices_that_are_asked_for_most_are_compiled(prices, model):
+    tariff = metering._tariff(prices, model)
+    metering._by_tariff({"input_tokens": 7, "output_tokens": 5, "cache_read_tokens": 0}, tariff, WHEN, {})
+    assert any(form and form.trusted[0] and not form.wrong for form in tariff.forms.values())
+
+
+def test_a_compiled_price_that_is_not_the_librarys_is_not_used(monkeypatch):
+    metering._tariff.cache_clear()
+    monkeypatch.setattr(metering, "_price_at", lambda *_: Decimal(999))
+    costs = [metered("openai", "chat", openai()).cost_usd for _ in range(3)]
+    metering._tariff.cache_clear()
+    assert costs == [Decimal("0.0035")] * 3
+
+
+def test_without_the_librarys_units_nothing_is_compiled(monkeypatch):
+    metering._tariff.cache_clear()
+    monkeypatch.setattr(metering, "_units", dict)
+    costs = [metered("openai", "chat", openai()).cost_usd for _ in range(2)]
+    metering._tariff.cache_clear()
+    assert costs == [Decimal("0.0035")] * 2
+
+
+def test_a_price_that_was_compared_is_not_asked_for_again(monkeypatch):
+    metered("openai", "chat", openai())
+    monkeypatch.setattr(metering, "_by_library", None)
+    assert metered("openai", "chat", openai(prompt_tokens=2000)).cost_usd == Decimal("0.006")
+
+
+def test_usage_that_was_compared_is_not_asked_for_again(monkeypatch):
+    metered("openai", "chat", openai())
+    monkeypatch.setattr(metering, "_extract_by_library", None)
+    assert metered("openai", "chat", openai(prompt_tokens=2000)).usage["input_tokens"] == 2000
+
+
+def test_a_compiled_extractor_that_is_not_the_librarys_is_not_used(monkeypatch):
+    wrong = metering._Reader(("usage",), (("input_tokens", "completion_tokens", (), True),))
+    monkeypatch.setattr(metering, "_reader", lambda *_: wrong)
+    assert [metered("openai", "chat", openai()).usage["input_tokens"] for _ in range(3)] == [1000] * 3
+
+
+def test_kinds_of_usage_do_not_fill_the_memory():
+    tariff = metering._tariff("openai", "gpt-4o")
+    for number in range(200):
+        usage = {name: 1 for at, name in enumerate(UNITS[:10]) if number >> at & 1}
+        metering._by_tariff(usage, tariff, WHEN, {})
+    assert len(tariff.forms) <= 64
+
+
+EXTRACTORS = [(library, each) for library in metering.providers for each in library.extractors or ()]
+VALUES = st.sampled_from([0, 1, 7, 1000, LIMIT + 1, -1, 1.5, True, None, "x", [], {}]) | st.integers(0, LIMIT)
+
+
+def placed(draw, document, steps):
+    """Put a value where the library looks for one; lists get an item that matches."""
+    *outer, last = steps
+    for step in outer:
+        if isinstance(step, str):
+            document = document.setdefault(step, draw(st.just({}) | VALUES) if draw(st.integers(0, 9)) == 0 else {})
+        else:
+            document.update({step.field: getattr(step.match, "equals", "x")})
+        if not isinstance(document, dict):
+            return
+    document[last] = draw(VALUES) if draw(st.integers(0, 4)) == 0 else draw(st.integers(0, LIMIT))
+
+
+def listed(document, extractor):
+    """The same with lists where the library expects them."""
+    for mapping in extractor.mappings:
+        steps = metering._steps(mapping.path)
+        if len(steps) > 1 and not isinstance(steps[1], str) and isinstance(document.get(steps[0]), dict):
+            document[steps[0]] = [document[steps[0]], {"modality": "AUDIO", "tokenCount": 3}]
+    return document
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_every_usage_is_the_librarys(data):
+    library, extractor = data.draw(st.sampled_from(EXTRACTORS))
+    usage = {}
+    for mapping in extractor.mappings:
+        if mapping.required or data.draw(st.booleans()):
+            placed(data.draw, usage, metering._steps(mapping.path))
+    document = listed(usage, extractor)
+    for step in reversed(metering._steps(extractor.root)):
+        document = {step: document}
+    own = replace(PROVIDERS["openai"].facts.usage, extractor=library.id, flavors={})
+    provider = replace(PROVIDERS["openai"], facts=replace(PROVIDERS["openai"].facts, usage=own))
+    right = metering._extract_by_library(document, library, extractor.api_flavor)
+    found = [metering._extract(document, provider, extractor.api_flavor) for _ in range(2)]
+    assert found == [right] * 2 and not metering._reader(library.id, extractor.api_flavor).wrong

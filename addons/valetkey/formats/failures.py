@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..model import Dialect, Format
@@ -13,10 +14,10 @@ from ..model import Dialect, Format
 ERROR_EVENTS = frozenset({"error", "response.failed", "response.error"})
 """Names and types of events that are an error whatever they hold (`response.error` is OpenRouter's)."""
 
-_PLACES = ("error", "response.error", "x_groq.error", "choices.*.error")
+_PLACES = (("error",), ("response", "error"), ("x_groq", "error"), ("choices", "*", "error"))
 """Where the details of an error stand, in any format; the first that is there counts."""
 
-_SIGNS = (*(f"type={kind}" for kind in sorted(ERROR_EVENTS)), "object=error", "status=failed")
+_SIGNS = (("type", ERROR_EVENTS), ("object", frozenset({"error"})), ("status", frozenset({"failed"})))
 """What makes a whole document an error. `object: error` is Mistral's and vLLM's flat form; `status` that of a Responses body."""
 
 _NUMBERS = ("status_code", "http_status", "StatusCode", "status", "code")
@@ -85,8 +86,9 @@ class Failure:
 
 def failure_in(format: Format, name: str | None, event: Mapping[str, Any]) -> Failure | None:
     """The error that an event of a stream, or a whole body, is; None when it is none. `name` is the SSE event's."""
-    details = next((found for place in _PLACES for found in reach(event, place) if _tells(found)), None)
-    if details is None and (name in ERROR_EVENTS or any(holds(event, sign) for sign in _SIGNS)):
+    places = [place for place in _PLACES if place[0] in event]
+    details = next((found for place in places for found in _reached(event, place) if _tells(found)), None)
+    if details is None and (name in ERROR_EVENTS or _is_error(event)):
         details = _flat(event)
     return None if details is None else failure_of(format, details, event)
 
@@ -107,12 +109,7 @@ def failure_of(format: Format, details: Mapping[str, Any] | str, around: Mapping
 
 def reach(document: Any, path: str) -> Iterator[Any]:
     """The values at a dotted path: `*` steps to each item of a list, `^name` to each member of an object but `name`."""
-    name, _, rest = path.partition(".")
-    for value in _step(document, name):
-        if rest:
-            yield from reach(value, rest)
-        else:
-            yield value
+    return iter(_reached(document, _steps(path)))
 
 
 def holds(document: Any, condition: str) -> bool:
@@ -120,21 +117,49 @@ def holds(document: Any, condition: str) -> bool:
 
     The three conditions are written `path`, `path=word` and `path!=word`.
     """
+    steps, word, equal = _parsed(condition)
+    values = _reached(document, steps)
+    if word is None:
+        return any(value or isinstance(value, Mapping) for value in values)
+    return any(value == word if equal else value and value != word for value in values)
+
+
+@lru_cache(maxsize=256)
+def _parsed(condition: str) -> tuple[tuple[str, ...], str | None, bool]:
+    """The steps of a condition's path, its word, and whether that must be equal."""
     path, unequal, word = condition.partition("!=")
-    if unequal:
-        return any(value and value != word for value in reach(document, path))
-    path, equal, word = condition.partition("=")
-    return any(value == word if equal else value or isinstance(value, Mapping) for value in reach(document, path))
+    if not unequal:
+        path, equal, word = condition.partition("=")
+        return _steps(path), word if equal else None, True
+    return _steps(path), word, False
+
+
+@lru_cache(maxsize=256)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
+def _reached(document: Any, steps: tuple[str, ...]) -> list[Any]:
+    found = [document]
+    for name in steps:
+        if not found:
+            break
+        found = _step(found[0], name) if len(found) == 1 else [value for each in found for value in _step(each, name)]
+    return found
 
 
 def _step(value: Any, name: str) -> list[Any]:
     if isinstance(value, list):
         return value if name == "*" else []
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict) and not isinstance(value, Mapping):  # the first is quick, and nearly always true
         return []
     if name.startswith("^"):
         return [member for key, member in value.items() if key != name[1:]]
     return [value[name]] if name in value else []
+
+
+def _is_error(event: Mapping[str, Any]) -> bool:
+    return any(isinstance(found := event.get(name), str) and found in words for name, words in _SIGNS)
 
 
 def _flat(event: Mapping[str, Any]) -> dict[str, Any]:

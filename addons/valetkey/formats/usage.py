@@ -9,7 +9,7 @@ from typing import Any
 from ..model import Format
 from .decode import DecodeError, Decoder, decoder
 from .elements import ElementParser
-from .folding import Fold, OllamaFold, fold_for, text_length
+from .folding import Fold, Likeness, OllamaFold, fold_for, text_length
 from .jsonscan import JsonScanError, pick
 from .lines import LineParser
 from .sse import SseParser
@@ -25,6 +25,10 @@ _WHOLE = (
     "done", "prompt_eval_count", "eval_count",
 )  # fmt: skip
 _BYTES_PER_TOKEN = 4
+_LESSONS = 8
+"""Events in a row that may differ in more than their text, until a stream is taken for one where all do."""
+_SMALL = 64 * 1024
+"""Bytes of a body that may be decoded as a whole. A larger one may hold images, and only what matters of it is decoded."""
 
 
 class UsageTap:
@@ -44,8 +48,11 @@ class UsageTap:
         self.output_chars = 0
         self.saw_content = False
         self._fold = fold_for(format)
+        self._like: Likeness | None = None
+        self._lessons = _LESSONS
         self._limit = limit
         self._decoder: Decoder | None = None
+        self._is_plain = content_encoding in (None, "", "identity")
         self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
         self._whole = bytearray()
         self._whole_document: dict[str, Any] | None = None
@@ -78,6 +85,12 @@ class UsageTap:
     def feed(self, data: bytes) -> None:
         """Take a chunk as it came over the wire."""
         if self.problem is not None or self._decoder is None:
+            return
+        if self._is_plain:
+            if self._parser is not None:
+                self._read_events(self._parser.feed(data))
+            else:
+                self._take(data)
             return
         try:
             for piece in self._decoder.feed_iter(data):
@@ -120,20 +133,38 @@ class UsageTap:
             self._whole.clear()
 
     def _read_events(self, events: list[tuple[str | None, bytes]]) -> None:
-        fold = self._fold
         for name, data in events:
             if not data:
                 continue
             self.events += 1
-            fold.mark(name, data)
-            if fold.wants(name, data):
-                event = _decoded(data)
-                if isinstance(event, dict):
-                    fold.read(name, event)
-            if fold.error is None:
-                length = fold.length(name, data)
+            like = self._like
+            if like is not None and (length := like.length(name, data)) >= 0:
                 self.output_chars += length
-                self.saw_content = self.saw_content or length > 0 or fold.complete or fold.is_content(name, data)
+            else:
+                self._read_event(None if name == "message" else name, data)  # so SSE calls an event without a name
+
+    def _read_event(self, name: str | None, data: bytes) -> None:
+        fold = self._fold
+        fold.mark(name, data)
+        wanted = fold.wants(name, data)
+        if wanted:
+            event = _decoded(data)
+            if isinstance(event, dict):
+                fold.read(name, event)
+        if fold.error is not None:
+            self._like = None
+            return
+        length = fold.length(name, data)
+        self.output_chars += length
+        self.saw_content = self.saw_content or length > 0 or fold.complete or fold.is_content(name, data)
+        if length and not wanted and fold.document:
+            self._learn(name, data)
+
+    def _learn(self, name: str | None, data: bytes) -> None:
+        """Know the next events by this one, unless no event was ever like the one before."""
+        self._lessons = _LESSONS if self._like is not None and self._like.used else self._lessons - 1
+        if self._lessons > 0:
+            self._like = Likeness.of(name, data)
 
     def _read_whole(self) -> None:
         body = bytes(self._whole)
@@ -142,13 +173,14 @@ class UsageTap:
             return
         self.events = 1
         self.output_chars = text_length(body)
-        found = _members(body, _WHOLE)
+        small = _decoded(body) if len(body) <= _SMALL else None
+        found = _members(body, _WHOLE, small)
         if found is None:
             self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
         if isinstance(found.get("error"), Mapping | str):
             self._fold.error = {"error": found["error"]}
-        self._whole_document = self._native(found) | _billed_beside(body)
+        self._whole_document = self._native(found) | _billed_beside(body, small)
 
     def _native(self, found: dict[str, Any]) -> dict[str, Any]:
         """The members of a whole body with `usage` where the extractors look for it."""
@@ -167,7 +199,7 @@ def estimate_usage(request_bytes: int, output_chars: int) -> dict[str, int]:
 
 
 class _Sse:
-    """The SSE parser, giving names and data only. `message` is the name of an event without one."""
+    """The SSE parser, giving names and data only."""
 
     def __init__(self) -> None:
         self._inner = SseParser(EVENT_LIMIT)
@@ -177,10 +209,10 @@ class _Sse:
         return self._inner.oversized
 
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
-        return [(None if event.event == "message" else event.event, event.data) for event in self._inner.feed(data)]
+        return self._inner.feed_data(data)
 
     def end(self) -> list[tuple[str | None, bytes]]:
-        return [(None if event.event == "message" else event.event, event.data) for event in self._inner.end()]
+        return [(event.event, event.data) for event in self._inner.end()]
 
 
 _Events = _Sse | LineParser | ElementParser
@@ -211,19 +243,24 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
-def _members(body: bytes, names: Collection[str]) -> dict[str, Any] | None:
-    """The members of a whole body that are called `names`. None where it is no JSON object, even by the lenient parser (NaN)."""
-    try:
-        return pick(body, names)
-    except JsonScanError:
-        found = _decoded(body)
-        return {name: found[name] for name in names if name in found} if isinstance(found, dict) else None
+def _members(body: bytes, names: Collection[str], decoded: Any) -> dict[str, Any] | None:
+    """The members of a whole body that are called `names`; `decoded` is all of it, where that has succeeded.
+
+    None where it is no JSON object, even by the lenient parser (NaN).
+    """
+    if decoded is None:
+        try:
+            return pick(body, names)
+        except JsonScanError:
+            decoded = _decoded(body) if len(body) > _SMALL else None
+    return {name: decoded[name] for name in names if name in decoded} if isinstance(decoded, dict) else None
 
 
-def _billed_beside(body: bytes) -> dict[str, Any]:
+def _billed_beside(body: bytes, decoded: Any) -> dict[str, Any]:
     """What stands outside `usage` and is billed, as the streams fold it: grounded searches of Gemini, tool calls of Responses."""
-    names = [name for name in ("candidates", "output") if b"groundingMetadata" in body or b"_call" in body]
-    found = (_members(body, names) if names else None) or {}
+    if body.find(b"groundingMetadata") < 0 and body.find(b"_call") < 0:
+        return {}
+    found = _members(body, ("candidates", "output"), decoded) or {}
     kept: dict[str, Any] = {}
     for name, wanted in (("candidates", "groundingMetadata"), ("output", "type")):
         items = found.get(name)
