@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 JOBS ?= 2
+CALLS ?= 10000
+BENCH := PYTHONPATH=addons:tests $(BIN)/python -m bench --calls $(CALLS)
 
-.PHONY: help run test check demo clean
+.PHONY: help run test check demo bench bench-peers clean
 
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*##"} /^[a-z]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime  ## Start the gateway: mitmdump -s addons/gateway.py (ARGS="…" for more)
 	$(BIN)/mitmdump -s addons/gateway.py $(ARGS)
@@ -25,6 +27,12 @@ check: $(VENV)/.dev  ## Lint and check types
 
 demo: $(VENV)/.runtime  ## Show the whole thing in under a minute, without any key
 	$(BIN)/valetkey demo
+
+bench: $(VENV)/.runtime  ## Measure the gateway against mitmdump (CALLS=100000 for memory, ARGS="--help")
+	$(BENCH) $(ARGS)
+
+bench-peers: $(VENV)/.runtime  ## The same, with LiteLLM and LLM-API-Key-Proxy where they are installed
+	$(BENCH) --peers $(ARGS)
 
 clean:  ## Remove what make has set up
 	rm -rf $(VENV)

@@ -1,7 +1,7 @@
 """Makes the calls: a program of its own, on bare asyncio protocols, that takes orders as lines of JSON and answers with figures.
 
-It needs nothing but the standard library. A closed loop: each connection makes its next call when the last answer has ended.
-Connections of a keep-alive load are opened, and used once, before the clock starts.
+A closed loop: each connection makes its next call when the last answer has ended. Connections of a keep-alive load are opened,
+and used once, before the clock starts.
 """
 
 from __future__ import annotations
@@ -15,66 +15,23 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
+
+from .orders import Order
+from .readings import cpu_of, rss_of
 
 _CONTENT = b"valet"
+"""Once in every content event."""
 _END = b"0\r\n\r\n"
-_EVENT = b"data: "
-_CARRY = max(len(_END), len(_EVENT), len(_CONTENT)) - 1
+_CARRY = 4
+"""Bytes of one piece that are looked at again with the next: one less than either has."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_FRAME = re.compile(rb"\r\n[0-9a-fA-F]+\r\n")
 _OPENING = 32
 """Connections that are opened at a time: mitmproxy's listening socket has room for a hundred."""
 PATIENCE = 90.0
 """Seconds that an order may take longer than it says."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to do. `pids` names the processes whose CPU time is wanted: `mock`, and `proxy` where there is one.
-
-    `via`: `plain` HTTP, `tls`, or `connect` (CONNECT, then TLS). `request`: bytes of the body. `events`: of a stream; 0 asks for a
-    whole answer. `pace`: ms between events. It ends after `seconds` or `calls`, what comes first (0: no bound). With `hold`, each
-    connection makes one call, the streams stay open after so many events, and the RSS of `proxy` is taken when all are.
-    """
-
-    via: Literal["plain", "tls", "connect"]
-    port: int
-    host: str
-    ca: str
-    pids: Mapping[str, int]
-    connections: int = 1
-    request: int = 500
-    events: int = 0
-    pace: int = 0
-    hold: int = 0
-    keep_alive: bool = True
-    seconds: float = 0.0
-    calls: int = 0
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
-
-    def body(self) -> bytes:
-        """A chat request, of as many bytes as asked for, or a few more."""
-        stream = {"stream": True} if self.events else {}
-        text = f"bench {self.events} {self.pace} {self.hold}"
-        bare = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]} | stream)
-        text += " the quick brown fox" * -(-max(0, self.request - len(bare)) // 20)
-        return json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]} | stream).encode()
-
-    def message(self) -> bytes:
-        """The request as it goes on the wire."""
-        body = self.body()
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {self.host}\r\naccept: application/json\r\naccept-encoding: identity\r\n"
-            "user-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer sk-dummy\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
 
 
 @dataclass
@@ -98,7 +55,7 @@ class Tally:
     def failed(self, text: str) -> None:
         """Count a call that went wrong; the first one is told."""
         self.errors += 1
-        self.error = self.error or text[:500]
+        self.error = self.error or " ".join(text.split())[:500]
 
     def figures(self) -> dict[str, Any]:
         """Counts, and times in ms."""
@@ -119,6 +76,11 @@ def _at(ordered: list[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else None
 
 
+def _contents(body: bytes) -> int:
+    """How many content events a chunked body holds. Events hold no CR: what stands between two is a chunk's frame."""
+    return _FRAME.sub(b"", b"\r\n" + body).count(_CONTENT)
+
+
 class Caller(asyncio.Protocol):
     """One connection."""
 
@@ -134,22 +96,24 @@ class Caller(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def run(self, tally: Tally) -> asyncio.Future[None]:
-        """Call at least once, and again as long as `tally` goes on."""
+    def run(self, tally: Tally, begun: float | None = None) -> asyncio.Future[None]:
+        """Call at least once, and again as long as `tally` goes on. The first call counts from `begun`, else from now."""
         self.tally, self._done = tally, self._loop.create_future()
-        self.call(time.perf_counter())
+        self.call(time.perf_counter() if begun is None else begun)
         return self._done
 
     def call(self, begun: float) -> None:
         """Send the request. `begun`: the time from which it counts."""
         self._begun, self._last = begun, 0.0
-        self._head, self._left, self._carry, self._seen, self._has_content = b"", -1, b"", 0, False
+        self._head: bytes | None = b""
+        self._left, self._carry, self._seen = -1, b"", 0
+        self._pieces: list[bytes] = []
         self.tally.begun += 1
         self.transport.write(self._message)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
-        if self._left < 0 and self._head is not None:
+        if self._head is not None:
             data = self._read_head(data, now)
         if self._head is None and data:
             self._read_body(data, now)
@@ -184,22 +148,21 @@ class Caller(asyncio.Protocol):
             self._end(now)
 
     def _look(self, data: bytes, now: float) -> None:
-        """Count events, also those whose first bytes came before."""
+        """Count content events, but for those that a proxy has cut in two by chunks of its own."""
+        self._pieces.append(data)
         if self._last:
             self.tally.gaps.append(now - self._last)
         self._last = now
-        text = self._carry + data
-        self._seen += text.count(_EVENT) - self._carry.count(_EVENT)
-        if not self._has_content and _CONTENT in text:
-            self._has_content = True
+        contents = (self._carry + data).count(_CONTENT)
+        if contents and not self._seen:
             self.tally.first_content.append(now - self._begun)
             if not self.contents.done():
                 self.contents.set_result(None)
+        self._seen += contents
 
     def _end(self, now: float) -> None:
-        # The event before the content, the finish and [DONE] come on top.
-        if self._events and self._seen < self._events + 2:
-            self._fail(f"{self._seen} of {self._events} events")
+        if self._seen != self._events and (exact := _contents(b"".join(self._pieces))) != self._events:
+            self._fail(f"{exact} of {self._events} events")
             return
         self.tally.latency.append(now - self._begun)
         if self.tally.goes_on():
@@ -284,10 +247,16 @@ class Session:
         self._tally.until = begun + (self._order.seconds or PATIENCE)
         self._tally.limit = self._order.calls
         if self._order.keep_alive:
-            await asyncio.gather(*(caller.run(self._tally) for caller in self._callers))
+            await asyncio.gather(*(self._from(number, caller) for number, caller in enumerate(self._callers)))
         else:
             await asyncio.gather(*(self._short_lived() for _ in range(self._order.connections)))
         self._conclude(time.perf_counter() - begun, before)
+
+    async def _from(self, number: int, caller: Caller) -> None:
+        """Paced streams begin one after the other, spread over the time of one: agents do not call in the same millisecond."""
+        if self._order.pace:
+            await asyncio.sleep(number * self._order.events * self._order.pace / 1000 / self._order.connections)
+        await caller.run(self._tally)
 
     def _conclude(self, seconds: float, before: dict[str, float]) -> None:
         calls = max(1, len(self._tally.latency))
@@ -306,11 +275,8 @@ class Session:
         while self._tally.goes_on():
             begun = time.perf_counter()
             caller = await self._open()
-            # One call, which begins with its connection.
             once = Tally()
-            done = caller.run(once)
-            caller._begun = begun
-            await done
+            await caller.run(once, begun)
             caller.transport.close()
             self._add(once)
 
@@ -358,31 +324,6 @@ class Session:
         for caller in self._callers:
             caller.transport.abort()
         await asyncio.sleep(0)
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process and its threads have used; 0 where the system does not tell."""
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9 or _ticks_of(pid)
-    except OSError:
-        return _ticks_of(pid)
-
-
-def _ticks_of(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_of(pid: int) -> float:
-    """Megabytes (10^6 bytes) that a process holds in memory; 0 where the system does not tell."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return 0.0
 
 
 async def carry_out(order: Order) -> dict[str, Any]:

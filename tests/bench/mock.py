@@ -56,7 +56,7 @@ def whole() -> bytes:
 
 @cache
 def stream(events: int, with_usage: bool) -> tuple[bytes, ...]:
-    """A streamed answer: first its head with the event that holds no content, then `events` pieces with one content event each."""
+    """A streamed answer: its head with an event without content, `events` pieces with one content event each, the end."""
     head = _HEAD.format(kind="text/event-stream; charset=utf-8", framing="transfer-encoding: chunked").encode()
     first = _event({"role": "assistant", "content": "", "refusal": None}, None, with_usage)
     content = _event({"content": f" {WORD}"}, None, with_usage)
