@@ -162,6 +162,8 @@ def _row(receipt: Receipt) -> tuple[Any, ...]:
 def _storable(value: Any) -> Any:
     """Texts, also those within, as SQLite can keep them: agents and providers may send half a surrogate pair, no UTF-8."""
     if isinstance(value, str):
+        if value.isascii() and len(value) <= _LONGEST:
+            return value
         return value[:_LONGEST].encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {name: _storable(inner) for name, inner in value.items()}

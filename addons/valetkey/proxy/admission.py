@@ -77,7 +77,9 @@ def identify(flow: http.HTTPFlow, passage: Passage, proxy_user: str | None) -> R
     presented = credentials.presented(fields, path)
     judgement = credentials.judge(presented, rules)
     passage.caller = callers.identify(proxy_user, tuple(p.value for p in presented), rules)
-    flow.request.headers = http.Headers(credentials.mask_headers(flow.request.headers.fields, rules))
+    masked = credentials.mask_headers(fields, rules)
+    if masked != fields:
+        flow.request.headers = http.Headers(masked)
     if judgement.kind == "foreign":
         flow.request.path = credentials.mask_query(path, rules)
         return _foreign_key(passage)
