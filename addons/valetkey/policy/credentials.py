@@ -334,7 +334,7 @@ def _pieces(query: str) -> list[_Piece]:
 
 def _rewrite_query(path: str, edit: Callable[[_Piece], str | None]) -> str:
     """Apply `edit` to each parameter; None removes it together with the separator before it."""
-    bare, mark, query = path.partition("?")
+    bare, _, query = path.partition("?")
     if not query:
         return path
     edited = [(piece.separator, edit(piece)) for piece in _pieces(query)]
