@@ -69,7 +69,7 @@ class AttemptingStream(HttpStream):
     _deadline: float | None = None
     _limit = 0.0
     _last = 0.0
-    """When the last piece of a streamed answer came (monotonic, seconds)."""
+    """When the last piece of an answer came (monotonic, seconds)."""
     _late = False
     """Whether the last connection was given up for lack of time."""
 
@@ -164,7 +164,8 @@ class AttemptingStream(HttpStream):
                     del waiting[at]
                     if not waiting and isinstance(server, connection.Server):
                         # Otherwise the next attempt would wait for the same connection instead of making another.
-                        server.via = _ORPHAN
+                        # Around mitmproxy's own check: it may be open already, and be shaking hands.
+                        object.__setattr__(server, "via", _ORPHAN)
                     return True
         return False
 
@@ -187,18 +188,26 @@ class AttemptingStream(HttpStream):
             yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))
         elif self.server_state == self.state_hear:
             assert self._hearing is not None
+            limit = passage.snapshot.rules.gateway.timeouts.between_events
+            if not self._hearing.holds and now - self._last >= limit - 0.001:
+                yield from self.attempt_failed(passage, Trouble(_silent(limit), None, Outcome.TIMEOUT))
+                return
             word = self._hearing.out_of_time()
             passage.silent = passage.silent or isinstance(word, Trouble)
             yield from self._decide(passage, word)
-        elif self.server_state == self.state_stream_response_body:
+        elif self._passes_on():
             yield from self._idle(passage, now)
+
+    def _passes_on(self) -> bool:
+        """Whether the body of an answer that was let pass is still coming."""
+        return self.server_state in (self.state_stream_response_body, self.state_consume_response_body)
 
     def _idle(self, passage: Passage, now: float) -> layer.CommandGenerator[None]:
         limit = passage.snapshot.rules.gateway.timeouts.between_events
         if now - self._last < limit - 0.001:
             self.set_alarm(limit - (now - self._last))
             return
-        message = f"the provider sent nothing for {limit:g} s"
+        message = _silent(limit)
         passage.outcome = Outcome.TIMEOUT
         yield SendHttp(RequestProtocolError(self.stream_id, message, ErrorCode.CANCEL), self.context.server)
         self._open = False
@@ -242,10 +251,22 @@ class AttemptingStream(HttpStream):
 
     def _is_over(self) -> layer.CommandGenerator[bool]:
         """Whether the agent has left, or an addon has killed the flow, while this stream waited."""
-        if not (yield from self.check_killed(True)):
+        return (yield from self.check_killed(True))
+
+    def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:
+        """As the parent does; but its receipt is written, and it is not kept for as long as the agent's connection lives."""
+        passage = self.traffic.passage(self.flow)
+        if passage is not None and not passage.settled and self._has_left():
+            self.traffic.broke_off(passage, by_agent=True)
+        if not (yield from super().check_killed(emit_error_hook)):
             return False
+        if passage is not None and not emit_error_hook:
+            self.traffic.settle(self.flow)  # a WebSocket that was killed before it began: no further hook comes
         yield http_layers.DropStream(self.stream_id)
         return True
+
+    def _has_left(self) -> bool:
+        return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
 
     def _dial(self, passage: Passage) -> layer.CommandGenerator[Trouble | None]:
         """Connect to the attempt's upstream, or take a connection that is there; tells what went wrong."""
@@ -368,6 +389,7 @@ class AttemptingStream(HttpStream):
         self._held = [event]
         self._hearing = hearing = Hearing(event.response, passage)
         self.server_state = self.state_hear
+        self._last = self.traffic.runtime.monotonic()
         word = hearing.begin()
         if word == "wait":
             times = passage.snapshot.rules.gateway.timeouts
@@ -380,6 +402,7 @@ class AttemptingStream(HttpStream):
         assert passage is not None and hearing is not None
         assert isinstance(event, http_layers.HttpEvent)
         self._held.append(event)
+        self._last = self.traffic.runtime.monotonic()
         if isinstance(event, ResponseData):
             yield from self._decide(passage, hearing.feed(event.data))
         elif isinstance(event, ResponseEndOfMessage):
@@ -402,7 +425,7 @@ class AttemptingStream(HttpStream):
         yield from super().state_wait_for_response_headers(head)
         for event in held[1:]:
             yield from self.server_state(event)
-        if self.server_state == self.state_stream_response_body:
+        if self._passes_on():
             self._last = self.traffic.runtime.monotonic()
             self.set_alarm(passage.snapshot.rules.gateway.timeouts.between_events)
 
@@ -414,6 +437,14 @@ class AttemptingStream(HttpStream):
             self.no_alarm()
         yield from super().state_stream_response_body(event)
 
+    def state_consume_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; it is noted when the last piece came."""
+        self._last = self.traffic.runtime.monotonic()
+        if isinstance(event, ResponseEndOfMessage):
+            self._open = False
+            self.no_alarm()
+        yield from super().state_consume_response_body(event)
+
     def is_heard(self) -> bool:
         """Whether an answer is waited for or heard, so that the call can still be made again."""
         return self.server_state in (self.state_wait_for_response_headers, self.state_hear)
@@ -423,3 +454,7 @@ class AttemptingStream(HttpStream):
         parent = self.context.layers[self.context.layers.index(self) - 1]
         assert isinstance(parent, http_layers.HttpLayer)
         return parent
+
+
+def _silent(seconds: float) -> str:
+    return f"the provider sent nothing for {seconds:g} s"

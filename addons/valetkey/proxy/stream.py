@@ -140,7 +140,7 @@ class ValetStream(AttemptingStream):
         if not isinstance(command, SendHttp):
             return command
         if command.connection is self.context.client:
-            self._answering = self._answering or isinstance(command.event, ResponseHeaders)
+            self._answering = self._answering or _is_final(command.event)
             if command.event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
                 return SendHttp(replace(command.event, stream_id=self.stream_id), command.connection)
             return command
@@ -242,6 +242,11 @@ class ValetStream(AttemptingStream):
         yield HttpResponseHeadersHook(self.flow)
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
+
+
+def _is_final(event: http_layers.HttpEvent) -> bool:
+    """Whether this is the head of an answer, and not `100 Continue`, which mitmproxy says to whoever expects it."""
+    return isinstance(event, ResponseHeaders) and event.response.status_code != 100
 
 
 def _form(request: http.Request) -> TargetForm:
