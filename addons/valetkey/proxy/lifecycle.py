@@ -20,7 +20,7 @@ from ..ledger import Archive, LedgerWriter, open_store, state_path
 from ..rules import Watcher, load_snapshot
 from ..secrets import Environment
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, greeting, stream
+from . import canary, doors, greeting, hooks, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -44,9 +44,10 @@ class ValetLifecycle:
         self._task: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
-        """Declare our one option."""
+        """Declare our options."""
         text = "The routing table (default: rules.yaml in the working directory, else the one beside addons/)."
         loader.add_option("rules", str, "", text)
+        loader.add_option("valetkey_fast_hooks", bool, True, "Ask only the addons that listen to a hook (read at the start).")
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would leak keys, also when they are switched on later."""
@@ -68,6 +69,7 @@ class ValetLifecycle:
         if self._task is not None:
             self._task.cancel()
         stream.uninstall()
+        hooks.uninstall(ctx.master.addons)
         if self.runtime.memory is not None:
             self.runtime.memory.close()
         if self.runtime.writer is not None:
@@ -96,6 +98,8 @@ class ValetLifecycle:
         await self._remember()
         self._look_into_streams()
         stream.install(self.traffic)
+        if ctx.options.valetkey_fast_hooks:
+            hooks.install(ctx.master.addons)
         await canary.prove(self.runtime, self.probed)
         self._doors = doors.plan(ctx.options, self.runtime.snapshot.rules.gateway)
         self.runtime.own_ports = _ports(self._doors)

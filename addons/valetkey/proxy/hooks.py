@@ -1,0 +1,410 @@
+"""Hook dispatch that asks only the addons that listen; everything else is as in mitmproxy's `AddonManager`.
+
+mitmproxy walks all its addons for each hook, and once more for the `update` after each hook of a flow: about 40 % of a small
+call. Here a *plan* says, for one class of hooks, which addons listen; the others are found silent by one loop in C. Nothing
+is taken for granted: just before a handler runs, the chain, the nested `addons` and the silence of all addons before it are
+looked at again, so whatever an addon changed, also in the middle of an event, counts from the moment from which it would
+count in mitmproxy. When something differs, mitmproxy's own code does the rest of the event, and a new plan is made.
+
+Addons whose attributes run code (properties, `__getattr__`) are always left to mitmproxy, with all that is nested beside them.
+Three differences remain. The argument is read from the hook once per event, not once per handler. A handler that fails
+without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would stand. And a
+property that is put on the class of a loaded addon at run time may be read twice in one event.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from types import CodeType, CoroutineType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from mitmproxy import addonmanager
+from mitmproxy.addonmanager import AddonManager, safecall
+from mitmproxy.addons.script import Script
+from mitmproxy.dns import DNSFlow
+from mitmproxy.exceptions import AddonHalt, OptionsError
+from mitmproxy.flow import Flow
+from mitmproxy.hooks import Hook, UpdateHook
+from mitmproxy.http import HTTPFlow
+from mitmproxy.tcp import TCPFlow
+from mitmproxy.udp import UDPFlow
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 64
+"""At most so many events of a class are left to mitmproxy after its plan failed again and again."""
+DEPTH = 20
+"""Addons nested deeper than this (or in a circle) are left to mitmproxy."""
+_FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})
+_ABSENT = object()
+_WHOLE = object()
+"""In the place of a listener: a top-level addon that is left to mitmproxy as a whole."""
+
+type Siblings = Sequence[object]
+type Place = tuple[tuple[Siblings, int], ...]
+"""Where a traversal stands: each sequence of siblings with the next position in it, the innermost first."""
+type Opened = tuple[object, str, object]
+"""A container, the attribute that its children come from, and the value that this attribute must have."""
+type Nested = tuple[tuple[Opened, ...], tuple[tuple[object, object], ...]]
+"""Containers that are entered, and lists with what must be in them."""
+type Step = tuple[int, object, tuple[object, ...], tuple[str, ...], Nested | None, Place]
+"""Position of the top-level addon; the listener; objects and names that they must not have; nested; place after the listener."""
+type Plan = tuple[object, tuple[Step, ...], Step, str, str]
+"""The content of the chain; one step per listener; the check after the last; field and name of the hook."""
+
+
+def install(manager: AddonManager) -> bool:
+    """Dispatch hooks from plans from now on; False, with a notice in the log, when this mitmproxy's internals differ."""
+    problem = differences(manager)
+    if problem is not None:
+        logger.warning("valetkey: mitmproxy dispatches the hooks itself, which is slower: %s", problem)
+        return False
+    vars(manager).update(HookDispatch(manager).replacements)
+    return True
+
+
+def uninstall(manager: AddonManager) -> None:
+    """Let mitmproxy dispatch its hooks itself again; events that are under way end as they began."""
+    ours = getattr(vars(manager).get("trigger_event"), "__self__", None)
+    if isinstance(ours, HookDispatch):
+        for name, replacement in ours.replacements.items():
+            if vars(manager).get(name) is replacement:
+                delattr(manager, name)
+
+
+class HookDispatch:
+    """Plans per class of hooks, and the three methods of one `AddonManager` that work from them."""
+
+    def __init__(self, manager: AddonManager) -> None:
+        self.replacements: dict[str, Callable[..., Any]] = {
+            "trigger_event": self.invoke_addon,
+            "handle_lifecycle": self.handle_lifecycle,
+            "trigger": self.trigger,
+        }
+        self._manager = manager
+        self._own = self.replacements["trigger_event"]
+        self._original: Callable[[Hook], Awaitable[None]] = manager.trigger_event
+        self._original_sync = manager.trigger
+        self._plans: dict[type[Hook], Plan] = {}
+        self._fields: dict[type[Hook], str] = {}
+        self._paused: dict[type[Hook], int] = {}
+        self._strikes: dict[type[Hook], int] = {}
+
+    async def handle_lifecycle(self, event: Hook) -> None:
+        """Trigger a hook, and `update` after a hook of a flow."""
+        field = self._fields.get(type(event)) or self._field(type(event))
+        message = getattr(event, field) if field else event.args()[0]
+        await self._manager.trigger_event(event)
+        if type(message) in _FLOWS or isinstance(message, Flow):
+            if self._manager.trigger_event is self._own and self._silent(UpdateHook):
+                return
+            await self._manager.trigger_event(UpdateHook([message]))
+
+    def trigger(self, event: Hook) -> None:
+        """Trigger a hook synchronously; each line in the log comes here, and nobody listens."""
+        if not self._silent(type(event)):
+            self._original_sync(event)
+
+    # Tracebacks in the log begin below the frame that mitmproxy knows by this name.
+    async def invoke_addon(self, event: Hook) -> None:
+        """Trigger a hook: call the listeners in order, as long as the plan holds; this is `trigger_event`."""
+        kind = type(event)
+        chain = self._manager.chain
+        plan = self._plans.get(kind) or self._renew(kind)
+        if plan is None:
+            await self._original(event)
+            return
+        known, steps, last, field, name = plan
+        argument = getattr(event, field)
+        done = failed = -1
+        listener: object = _WHOLE
+        place: Place = ()
+        for top, addon, objects, names, nested, after in steps:
+            if top == failed:
+                continue
+            if chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
+                break
+            try:
+                if addon is _WHOLE:
+                    if await self._left_to_mitmproxy(chain[top], event):
+                        return
+                    listener = _WHOLE
+                else:
+                    handler = getattr(addon, name, None)
+                    if not handler or not callable(handler):
+                        break
+                    listener = addon
+                    result = handler(argument)
+                    if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                        await result
+            except AddonHalt:
+                return
+            except OptionsError:
+                raise
+            except Exception:
+                with safecall():
+                    raise
+                failed, listener = top, _WHOLE
+            done, place = top, after
+        else:
+            _, _, objects, names, nested, _ = last
+            if chain == known and True not in map(hasattr, objects, names) and not (nested and _changed(nested)):
+                return
+        self._strike(kind, plan)
+        await self._rest(chain, done, listener, place, event)
+
+    def _silent(self, kind: type[Hook]) -> bool:
+        """Whether nobody listens to this class of hooks, for certain."""
+        plan = self._plans.get(kind) or self._renew(kind)
+        if plan is None or plan[1]:
+            return False
+        known, _, (_, _, objects, names, nested, _), _, _ = plan
+        if self._manager.chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
+            self._strike(kind, plan)
+            return False
+        return True
+
+    async def _rest(self, chain: list[object], done: int, listener: object, place: Place, event: Hook) -> None:
+        """Do the rest of an event in mitmproxy's way: what is nested beside `listener`, and the top-level addons after `done`."""
+        if listener is not _WHOLE and await self._left_to_mitmproxy(_Remaining(_remaining(listener, place)), event):
+            return
+        # The list may grow or be cut while we iterate, which is what mitmproxy's own loop sees as well.
+        position = done + 1
+        while position < len(chain):
+            addon = chain[position]
+            position += 1
+            if await self._left_to_mitmproxy(addon, event):
+                return
+
+    async def _left_to_mitmproxy(self, addon: object, event: Hook) -> bool:
+        """Invoke one top-level addon; True when it halted the event."""
+        try:
+            with safecall():
+                await self._manager.invoke_addon(addon, event)
+        except AddonHalt:
+            return True
+        return False
+
+    def _field(self, kind: type[Hook]) -> str:
+        """The name of the only field of a class of hooks; empty when it has none, several, or arguments of its own making."""
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+        if kind.args is not Hook.args or len(fields) != 1:
+            return ""
+        self._fields[kind] = fields[0].name
+        return fields[0].name
+
+    def _renew(self, kind: type[Hook]) -> Plan | None:
+        """A new plan; None while this class of hooks is left to mitmproxy."""
+        paused = self._paused.get(kind, 0)
+        field = self._fields.get(kind) or self._field(kind)
+        if paused or not field:
+            self._paused[kind] = max(0, paused - 1)
+            return None
+        steps, last = _Survey(kind.name).of(self._manager.chain)
+        plan = (_content(self._manager.chain), steps, last, field, kind.name)
+        self._plans[kind] = plan
+        return plan
+
+    def _strike(self, kind: type[Hook], plan: Plan) -> None:
+        """Drop a plan that failed. Making plans for addons that change all the time would cost more than it brings."""
+        if self._plans.get(kind) is not plan:
+            return
+        del self._plans[kind]
+        self._paused[kind] = strikes = self._strikes.get(kind, 0)
+        self._strikes[kind] = min(PAUSE, 2 * strikes or 1)
+
+
+class _Remaining:
+    """Stands for the addons that a traversal has still to visit, so that mitmproxy's `traverse` can go on with them."""
+
+    __slots__ = ("addons",)
+
+    def __init__(self, addons: Iterator[object]) -> None:
+        self.addons = addons
+
+
+def _remaining(listener: object, place: Place) -> Iterator[object]:
+    """What comes after the call of a listener: its own children, its siblings, the siblings of what it is nested in."""
+    if hasattr(listener, "addons"):
+        yield from listener.addons
+    for siblings, position in place:
+        while position < len(siblings):
+            position += 1
+            yield siblings[position - 1]
+
+
+def _changed(nested: Nested) -> bool:
+    """Whether containers have other children than the plan says."""
+    opened, contents = nested
+    for container, attribute, expected in opened:
+        if getattr(container, attribute, None) is not expected:
+            return True
+    return any(live != content for live, content in contents)
+
+
+class _Identical:
+    """The content of a list, compared by identity: addons with an `__eq__` of their own may be equal and yet not the same."""
+
+    def __init__(self, content: list[object]) -> None:
+        self.content = content
+
+    def __eq__(self, live: object) -> bool:
+        return isinstance(live, list) and list(map(id, live)) == list(map(id, self.content))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _content(live: list[object]) -> object:
+    plain = all(type(addon).__eq__ is object.__eq__ for addon in live)
+    return list(live) if plain else _Identical(list(live))
+
+
+class _OddError(Exception):
+    """A top-level addon cannot be planned."""
+
+
+class _Entry(NamedTuple):
+    """An addon in the order of traversal."""
+
+    addon: object
+    listens: bool
+    opened: Opened | None
+    children: Siblings
+    after: Place
+
+
+class _Survey:
+    """Finds out who listens to a hook, and what must stay as it is for that to be true."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._steps: list[Step] = []
+        self._clear()
+
+    def of(self, chain: list[object]) -> tuple[tuple[Step, ...], Step]:
+        """A step per listener, and the check after the last of them."""
+        for top, addon in enumerate(chain):
+            try:
+                entries = list(_entries(addon, self._name, ()))
+            except _OddError:
+                self._close(top, _WHOLE, ())
+            else:
+                for entry in entries:
+                    self._visit(top, entry)
+        self._close(len(chain), _WHOLE, ())
+        return tuple(self._steps[:-1]), self._steps[-1]
+
+    def _visit(self, top: int, entry: _Entry) -> None:
+        self._watch_siblings(entry.after)
+        if entry.listens:
+            self._close(top, entry.addon, entry.after)
+            # Its handler may add siblings behind itself.
+            self._watch_siblings(entry.after)
+        else:
+            self._silent.append((entry.addon, self._name))
+        if entry.opened is None:
+            self._silent.append((entry.addon, "addons"))
+        else:
+            self._opened.append(entry.opened)
+            self._watch_siblings(((entry.children, 0),))
+
+    def _watch_siblings(self, place: Place) -> None:
+        for siblings, _ in place:
+            if type(siblings) is list:
+                self._lists[id(siblings)] = (siblings, _content(siblings))
+
+    def _close(self, top: int, listener: object, after: Place) -> None:
+        objects = tuple(addon for addon, _ in self._silent)
+        names = tuple(name for _, name in self._silent)
+        nested = (tuple(self._opened), tuple(self._lists.values()))
+        self._steps.append((top, listener, objects, names, nested if any(nested) else None, after))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._silent: list[tuple[object, str]] = []
+        self._opened: list[Opened] = []
+        self._lists: dict[int, tuple[object, object]] = {}
+
+
+def _entries(addon: object, name: str, after: Place) -> Iterator[_Entry]:
+    """An addon and what is nested in it, in mitmproxy's order. Raises _OddError."""
+    if len(after) > DEPTH or not _steady(addon, name):
+        raise _OddError
+    handler = getattr(addon, name, _ABSENT)
+    if handler is not _ABSENT and not (handler and callable(handler)):
+        raise _OddError
+    opened, children = _children(addon)
+    yield _Entry(addon, handler is not _ABSENT, opened, children, after)
+    for position, child in enumerate(children):
+        yield from _entries(child, name, ((children, position + 1), *after))
+
+
+def _children(addon: object) -> tuple[Opened | None, Siblings]:
+    if type(addon) is Script:
+        namespace = vars(addon).get("ns", _ABSENT)
+        if namespace is not None and type(namespace) is not ModuleType:
+            raise _OddError
+        # Its property makes a new list each time, which nobody else has.
+        return (addon, "ns", namespace), (namespace,) if namespace else ()
+    if not _steady(addon, "addons"):
+        raise _OddError
+    children = getattr(addon, "addons", _ABSENT)
+    if children is _ABSENT:
+        return None, ()
+    if type(children) not in (list, tuple):
+        raise _OddError
+    return (addon, "addons", children), children  # type: ignore[return-value]
+
+
+def _steady(addon: object, name: str) -> bool:
+    """Whether looking up this attribute runs no code of the addon's."""
+    kind = type(addon)
+    if kind is ModuleType:
+        return "__getattr__" not in vars(addon)
+    if kind.__getattribute__ is not object.__getattribute__ or _of_class(kind, "__getattr__") is not _ABSENT:
+        return False
+    value = _of_class(kind, name)
+    return type(value) in (FunctionType, staticmethod, classmethod) or not hasattr(type(value), "__get__")
+
+
+def _of_class(kind: type, name: str) -> object:
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _ABSENT)
+
+
+_RELIED_UPON: dict[str, tuple[int, str]] = {
+    "traverse": (1, "hasattr traverse addons"),
+    "AddonManager.trigger_event": (2, "chain safecall invoke_addon exceptions AddonHalt"),
+    "AddonManager.trigger": (2, "chain safecall invoke_addon_sync exceptions AddonHalt"),
+    "AddonManager.handle_lifecycle": (2, "args trigger_event isinstance flow Flow hooks UpdateHook"),
+    "AddonManager.invoke_addon": (3, "_iter_hooks args inspect isawaitable"),
+    "AddonManager._iter_hooks": (
+        3,
+        "isinstance hooks Hook traverse getattr name callable types ModuleType exceptions AddonManagerError",
+    ),
+}
+"""Functions of `mitmproxy.addonmanager` that this module repeats: how many arguments they take, and the names they use."""
+
+
+def differences(manager: AddonManager) -> str | None:
+    """What is not as this module expects it in mitmproxy, or None."""
+    if type(manager) is not AddonManager or not isinstance(getattr(manager, "chain", None), list):
+        return "its addon manager is another one"
+    if replaced := {"trigger_event", "handle_lifecycle", "trigger", "invoke_addon", "_iter_hooks"} & vars(manager).keys():
+        return f"{', '.join(sorted(replaced))} of its addon manager is replaced already"
+    for name, (arguments, used) in _RELIED_UPON.items():
+        code = _code(addonmanager, name)
+        if code is None or code.co_argcount != arguments or set(code.co_names) != set(used.split()):
+            return f"{name} is not what it was in mitmproxy 12.2"
+    children = vars(Script).get("addons")
+    if not isinstance(children, property) or getattr(_code(children, "fget"), "co_names", ()) != ("ns",):
+        return "Script.addons is not what it was in mitmproxy 12.2"
+    return None
+
+
+def _code(owner: object, path: str) -> CodeType | None:
+    for part in path.split("."):
+        owner = getattr(owner, part, None)
+    return getattr(owner, "__code__", None)
