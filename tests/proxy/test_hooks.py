@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import logging
 import re
+import sys
 import traceback
 import types
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mitmproxy import addonmanager, exceptions, options
+from mitmproxy import addonmanager, eventsequence, exceptions, options
 from mitmproxy import hooks as mitm_hooks
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons.script import Script
+from mitmproxy.log import AddLogHook, LogEntry
 from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
 from mitmproxy.proxy.server_hooks import ClientConnectedHook
 from mitmproxy.test import tflow
@@ -402,13 +404,175 @@ def test_scenarios_run_as_in_mitmproxy(scenario):
     assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
 
 
+def test_a_circle_is_left_to_mitmproxy():
+    world = World([node("plain", [CALM])], cached=True)
+    world.nodes[0].addons.append(world.nodes[0])
+    asyncio.run(world.play(("trigger_event", "request")))
+    assert len(world.trace) > hooks.DEPTH
+
+
+def test_addons_that_change_all_the_time_are_left_to_mitmproxy(monkeypatch):
+    surveys = []
+    original = hooks._Survey.of
+    monkeypatch.setattr(hooks._Survey, "of", lambda *args: surveys.append(args) or original(*args))
+    world = World([node()], cached=True)
+
+    async def play():
+        for number in range(500):
+            (world.do_set, world.do_unset)[number % 2](0, CALM)
+            await world.manager.trigger_event(EVENTS["request"]())
+
+    asyncio.run(play())
+    assert len(surveys) < 20
+
+
+def test_no_update_is_made_when_nobody_listens(monkeypatch):
+    made = []
+    monkeypatch.setattr(mitm_hooks.UpdateHook, "__init__", lambda *args: made.append(args))
+    asyncio.run(World([CALM], cached=True).play(("handle_lifecycle", "request")))
+    assert made == []
+
+
 # ---------------------------------------------------------------- mitmproxy's own addons
 
 
-@pytest.fixture
-async def manager():
-    """The manager of a mitmdump with all of its own addons."""
-    master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
-    yield master.addons
-    hooks.uninstall(master.addons)
-    master._legacy_log_events.uninstall()
+def calls_in_mitmdump(flow, cached):
+    """The functions of mitmproxy's addons that are called for a whole flow."""
+    calls = []
+
+    def profile(frame, event, _):
+        if event == "call" and "/mitmproxy/addons/" in frame.f_code.co_filename:
+            calls.append(frame.f_code.co_qualname)
+
+    async def play():
+        master = DumpMaster(options.Options(), with_termlog=False, with_dumper=True)
+        try:
+            assert not cached or hooks.install(master.addons)
+            for _ in range(2):
+                for event in eventsequence.iterate(flow()):
+                    sys.setprofile(profile)
+                    await master.addons.handle_lifecycle(event)
+                    sys.setprofile(None)
+        finally:
+            sys.setprofile(None)
+            hooks.uninstall(master.addons)
+            master._legacy_log_events.uninstall()
+
+    asyncio.run(play())
+    # mitmproxy reads this property for each event, we do not.
+    return [call for call in calls if call != "Script.addons"]
+
+
+FLOWS = {
+    "http": lambda: tflow.tflow(resp=True),
+    "error": lambda: tflow.tflow(err=True),
+    "websocket": tflow.twebsocketflow,
+    "tcp": tflow.ttcpflow,
+    "udp": tflow.tudpflow,
+    "dns": lambda: tflow.tdnsflow(resp=True),
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_addons_of_mitmdump_are_called_as_in_mitmproxy(flow):
+    assert calls_in_mitmdump(FLOWS[flow], cached=True) == calls_in_mitmdump(FLOWS[flow], cached=False)
+
+
+def test_the_addons_of_mitmdump_are_called_at_all():
+    assert "Dumper.response" in calls_in_mitmdump(FLOWS["http"], cached=True)
+
+
+def test_nothing_in_mitmdump_is_left_to_mitmproxy():
+    """All of its addons can be planned, on every hook of a flow."""
+    odd = []
+
+    async def play():
+        master = DumpMaster(options.Options(), with_termlog=False, with_dumper=True)
+        master._legacy_log_events.uninstall()
+        for event in eventsequence.iterate(tflow.tflow(resp=True)):
+            steps, _ = hooks._Survey(event.name).of(master.addons.chain)
+            odd.extend(step for step in steps if step[1] is hooks._WHOLE)
+
+    asyncio.run(play())
+    assert odd == []
+
+
+# ---------------------------------------------------------------- on and off
+
+
+def manager():
+    return AddonManager(MASTER)
+
+
+def test_the_end_puts_everything_back():
+    ours = manager()
+    before = dict(vars(ours))
+    hooks.install(ours)
+    hooks.uninstall(ours)
+    assert vars(ours) == before
+
+
+def test_an_end_without_a_beginning_is_harmless():
+    ours = manager()
+    hooks.uninstall(ours)
+    assert "trigger_event" not in vars(ours)
+
+
+def test_the_end_leaves_what_another_one_put_there():
+    ours = manager()
+    hooks.install(ours)
+    ours.trigger = print
+    hooks.uninstall(ours)
+    assert ours.trigger is print
+
+
+def test_this_mitmproxy_is_one_that_we_know():
+    assert hooks.differences(manager()) is None
+
+
+async def another(self, event):
+    """Another `trigger_event`."""
+    for one in self.elsewhere:
+        await self.invoke_addon(one, event)
+
+
+@pytest.mark.parametrize("name", ["trigger_event", "trigger", "handle_lifecycle", "invoke_addon", "_iter_hooks"])
+@pytest.mark.parametrize("how", [another, None, lambda self: self.chain])
+def test_other_internals_are_seen(monkeypatch, name, how):
+    monkeypatch.setattr(AddonManager, name, how)
+    assert name in hooks.differences(AddonManager(MASTER))
+
+
+def test_another_traversal_is_seen(monkeypatch):
+    monkeypatch.setattr(addonmanager, "traverse", lambda chain: list(chain))
+    assert "traverse" in hooks.differences(manager())
+
+
+def test_another_script_addon_is_seen(monkeypatch):
+    monkeypatch.setattr(Script, "addons", [])
+    assert "Script.addons" in hooks.differences(manager())
+
+
+def test_another_manager_is_seen():
+    assert hooks.differences(type("Other", (AddonManager,), {})(MASTER))
+
+
+def test_methods_replaced_by_somebody_else_stay():
+    ours = manager()
+    ours.trigger_event = print
+    assert not hooks.install(ours)
+
+
+def test_staying_off_is_noticed_in_the_log(caplog, monkeypatch):
+    monkeypatch.setattr(AddonManager, "trigger_event", another)
+    hooks.install(AddonManager(MASTER))
+    assert "mitmproxy dispatches the hooks itself" in caplog.text
+
+
+def test_a_line_in_the_log_costs_no_walk():
+    """mitmproxy triggers `add_log` for each."""
+    walked = []
+    world = World([CALM], cached=True)
+    world.manager.invoke_addon_sync = lambda *args: walked.append(args)
+    world.manager.trigger(AddLogHook(LogEntry("text", "info")))
+    assert walked == []
