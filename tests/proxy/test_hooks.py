@@ -370,6 +370,13 @@ SCENARIOS = {
         TWICE,
     ),
     "a silent addon gets a child": ([CALM, node(), CALM], [*TWICE, ("act", ("children", 1, CALM)), *TWICE]),
+    "an error, with a change behind it": (
+        [node("plain", [node(request=hears(("set", 3, CALM), ending=ValueError)), CALM]), node(), CALM],
+        TWICE,
+    ),
+    "a silent group behind the last listener grows": ([node(request=hears(("append", 1, CALM))), node("plain", [node()])], TWICE),
+    "a halt in a group with properties": ([node("property", request=hears(ending=exceptions.AddonHalt)), CALM], TWICE),
+    "attributes made on demand": ([node("dynamic"), CALM], TWICE),
     "a halt": ([CALM, node(request=hears(ending=exceptions.AddonHalt)), CALM], TWICE),
     "an options error": ([CALM, node(request=hears(ending=exceptions.OptionsError)), CALM], TWICE),
     "a script is reloaded between events": (
@@ -495,6 +502,12 @@ def test_nothing_in_mitmdump_is_left_to_mitmproxy():
 
     asyncio.run(play())
     assert odd == []
+
+
+def test_scripts_are_planned():
+    world = World([node("script", [node("module", [CALM])])], cached=True)
+    steps, _ = hooks._Survey("request").of(world.manager.chain)
+    assert [step[1] for step in steps] == [world.nodes[2]]
 
 
 # ---------------------------------------------------------------- on and off
