@@ -1,10 +1,11 @@
 """Hook dispatch that asks only the addons that listen; everything else is as in mitmproxy's `AddonManager`.
 
 mitmproxy walks all its addons for each hook, and once more for the `update` after each hook of a flow: about 40 % of a small
-call. Here a *plan* says, for one class of hooks, which addons listen; the others are found silent by one loop in C. Nothing
-is taken for granted: just before a handler runs, the chain, the nested `addons` and the silence of all addons before it are
-looked at again, so whatever an addon changed, also in the middle of an event, counts from the moment from which it would
-count in mitmproxy. When something differs, mitmproxy's own code does the rest of the event, and a new plan is made.
+call through bare mitmdump. Here a *plan* says, for one class of hooks, which addons listen; the others are found silent by
+one loop in C. Nothing is taken for granted: just before a handler runs, the chain, the nested `addons` and the silence of all
+addons before it are looked at again, so whatever an addon changed, also in the middle of an event, counts from the moment
+from which it would count in mitmproxy. When something differs, mitmproxy's own code does the rest of the event, and a new
+plan is made.
 
 Addons whose attributes run code (properties, `__getattr__`) are always left to mitmproxy, with all that is nested beside them.
 Three differences remain. The argument is read from the hook once per event, not once per handler. A handler that fails
