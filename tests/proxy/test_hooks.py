@@ -212,11 +212,12 @@ class World:
         self.node(index).__class__ = type(self.make(("plain", *spec[1:])))
 
     def do_new_dict(self, index, spec):
-        made = self.make(("plain", *spec[1:]))
-        self.node(index).__dict__ = dict(vars(made))
+        node = self.node(index)  # looked up first: one that is nested in itself would be no addon but a circle
+        node.__dict__ = dict(vars(self.make(("plain", *spec[1:]))))
 
     def do_children(self, index, spec):
-        self.node(index).addons = [self.make(spec)]
+        node = self.node(index)
+        node.addons = [self.make(spec)]
 
     def do_append(self, index, spec):
         self.node(index).addons.append(self.make(spec))
@@ -225,7 +226,7 @@ class World:
         self.node(index).addons.pop(0)
 
     def do_reload(self, index, spec):
-        for node in self.nodes:
+        for node in list(self.nodes):
             if type(node) is Script:
                 node.ns = self.make(("module", *spec[1:])) if index % 2 else None
 
@@ -386,6 +387,10 @@ SCENARIOS = {
     "a script is reloaded within an event": (
         [node("script", [node("module", [CALM, CALM], request=hears(("reload", 1, CALM)))]), CALM],
         TWICE,
+    ),
+    "a script manager becomes another addon": (
+        [node("script", request=hears())],
+        [*TWICE, ("act", ("new_class", 0, node())), ("act", ("children", 0, CALM)), *TWICE],
     ),
     "an equal twin takes the place of an addon": ([TWIN], [*TWICE, ("act", ("replace", 0, TWIN)), *TWICE]),
     "a lazy module": ([node("lazy"), CALM], TWICE),

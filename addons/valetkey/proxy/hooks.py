@@ -48,7 +48,7 @@ type Siblings = Sequence[object]
 type Place = tuple[tuple[Siblings, int], ...]
 """Where a traversal stands: each sequence of siblings with the next position in it, the innermost first."""
 type Opened = tuple[object, str, object]
-"""A container, the attribute that its children come from, and the value that this attribute must have."""
+"""A container (or its class), an attribute that its children depend on, and the value that this attribute must have."""
 type Nested = tuple[tuple[Opened, ...], tuple[tuple[object, object], ...]]
 """Containers that are entered, and lists with what must be in them."""
 type Step = tuple[int, object, tuple[object, ...], tuple[str, ...], Nested | None, Place]
@@ -272,7 +272,7 @@ class _Entry(NamedTuple):
 
     addon: object
     listens: bool
-    opened: Opened | None
+    opened: tuple[Opened, ...]
     children: Siblings
     after: Place
 
@@ -306,10 +306,10 @@ class _Survey:
             self._watch_siblings(entry.after)
         else:
             self._silent.append((entry.addon, self._name))
-        if entry.opened is None:
+        if not entry.opened:
             self._silent.append((entry.addon, "addons"))
         else:
-            self._opened.append(entry.opened)
+            self._opened.extend(entry.opened)
             self._watch_siblings(((entry.children, 0),))
 
     def _watch_siblings(self, place: Place) -> None:
@@ -343,21 +343,22 @@ def _entries(addon: object, name: str, after: Place) -> Iterator[_Entry]:
         yield from _entries(child, name, ((children, position + 1), *after))
 
 
-def _children(addon: object) -> tuple[Opened | None, Siblings]:
+def _children(addon: object) -> tuple[tuple[Opened, ...], Siblings]:
     if type(addon) is Script:
         namespace = vars(addon).get("ns", _ABSENT)
         if namespace is not None and type(namespace) is not ModuleType:
             raise _OddError
         # Its property makes a new list each time, which nobody else has.
-        return (addon, "ns", namespace), (namespace,) if namespace else ()
+        known = ((addon, "__class__", Script), (Script, "addons", vars(Script)["addons"]), (addon, "ns", namespace))
+        return known, (namespace,) if namespace else ()
     if not _steady(addon, "addons"):
         raise _OddError
     children = getattr(addon, "addons", _ABSENT)
     if children is _ABSENT:
-        return None, ()
+        return (), ()
     if type(children) not in (list, tuple):
         raise _OddError
-    return (addon, "addons", children), children  # type: ignore[return-value]
+    return ((addon, "addons", children),), children  # type: ignore[return-value]
 
 
 def _steady(addon: object, name: str) -> bool:
