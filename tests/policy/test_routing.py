@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.samples import ANTHROPIC_SURFACE, call, provider, rules
-from valetkey.model import AgentRule, Caller, Format, Match, Provider, Refusal, Route, RouteRule, Target
+from valetkey.model import AgentRule, Call, Caller, Format, Match, Provider, Refusal, Route, RouteRule, Target
 from valetkey.policy.routing import route, visible_models
 
 LAB = Target("lab", "llama-3.3-70b")
@@ -61,6 +65,7 @@ def test_the_first_rule_that_matches_wins() -> None:
         pytest.param({"header": (("x-team", "blue"),)}, False, id="header with another value"),
         pytest.param({"header": (("x-none", "*"),)}, False, id="header that is absent"),
         pytest.param({"header": (("x-team", "blue"), ("x-team", "redder"))}, True, id="one of several values"),
+        pytest.param({"header": (("x-team", "red*"), ("x-team", "blue"))}, True, id="the first of several values"),
         pytest.param({"header": (("x-team", "*"), ("x-none", "*"))}, False, id="all headers are needed"),
         pytest.param({"host": ("api.openai.com",), "agent": ("alice",)}, False, id="all conditions are needed"),
     ],
@@ -288,3 +293,118 @@ def test_a_listing_shows_the_allowed_models_in_order() -> None:
     filtered = provider("anthropic", "api.anthropic.com", ANTHROPIC_SURFACE, allow=("claude-haiku-4",), deny=("claude-*",))
 
     assert visible_models(filtered, ["x", "claude-opus-4", "claude-haiku-4", "a"]) == ("x", "claude-haiku-4", "a")
+
+
+# The same as a walk through all rules, which is what the file says.
+
+
+def walk(asked: Call, routes: Sequence[RouteRule]) -> str:
+    """The name of the first route that matches."""
+    return next((ruled.name for ruled in routes if matches(ruled.match, asked)), "default")
+
+
+def matches(match: Match, asked: Call) -> bool:
+    return (
+        holds(match.host, asked.host)
+        and holds(match.path, asked.path)
+        and holds(match.format, asked.format.value)
+        and (not match.model or bool(asked.model and fits(match.model, asked.provider, asked.model)))
+        and holds(match.agent, asked.caller.agent)
+        and all(header_holds(name, match, asked) for name, _ in match.header)
+    )
+
+
+def header_holds(name: str, match: Match, asked: Call) -> bool:
+    return name in asked.headers and holds([glob for other, glob in match.header if other == name], asked.headers[name])
+
+
+def holds(globs: Sequence[str], value: str) -> bool:
+    return not globs or any(fnmatchcase(value, glob) for glob in globs)
+
+
+def fits(globs: Iterable[str], provider_name: str, model: str) -> bool:
+    model = model.strip().lower()
+    bare = model.removeprefix("models/")
+    return any(fnmatchcase(name, glob.lower()) for glob in globs for name in (model, bare, f"{provider_name}/{bare}"))
+
+
+def globs_of(*texts: str) -> st.SearchStrategy[str]:
+    """Some of the texts, in either case, with marks put into them."""
+    marks = st.sampled_from(["*", "?", "[g-o]*", "[!x]", "", "["])
+    cut = st.tuples(st.sampled_from(texts), st.integers(0, 12), st.integers(0, 4), marks)
+    return st.sampled_from(texts) | cut.map(lambda c: c[0][: c[1]] + c[3] + c[0][c[1] + c[2] :]).filter(bool) | st.just("*")
+
+
+def some(glob: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.just(()) | st.lists(glob, min_size=1, max_size=6).map(tuple)
+
+
+MODELS = (
+    "gpt-4o",
+    "GPT-4o",
+    "gpt-4o-mini",
+    "models/gpt-4o",
+    "openai/gpt-4o",
+    "openai/models/x",
+    "o3",
+    "İ",
+    "ΑΣ",
+    " gpt-4o ",
+    " ",
+)
+MODEL_GLOBS = some(globs_of(*MODELS))
+MATCHES = st.builds(
+    Match,
+    host=some(globs_of("api.openai.com", "API.openai.com")),
+    path=some(globs_of("/v1/chat/completions", "/v1/Chat")),
+    format=some(globs_of("openai_chat", "openai_models")),
+    model=MODEL_GLOBS,
+    agent=some(globs_of("ci-7", "CI-7", "alice")),
+    header=st.lists(st.tuples(st.sampled_from(["x-team", "x-tier"]), globs_of("red", "blue")), max_size=3).map(tuple),
+)
+ONE_FIELD = st.builds(Match, model=MODEL_GLOBS) | st.builds(Match, agent=some(globs_of("ci-7", "ci-8")))
+"""Rules with fewer conditions match more often, and share their texts."""
+CALLS = st.builds(
+    call,
+    host=st.sampled_from(["api.openai.com", "API.openai.com", "x"]),
+    path=st.sampled_from(["/v1/chat/completions", "/v1/Chat", "/\n"]),
+    format=st.sampled_from([Format.OPENAI_CHAT, Format.OPENAI_MODELS]),
+    model=st.sampled_from([None, "", *MODELS]),
+    caller=st.sampled_from(["ci-7", "CI-7", "alice", "bob"]).map(Caller),
+    headers=st.dictionaries(st.sampled_from(["x-team", "x-tier"]), st.sampled_from(["red", "blue", "RED", ""])),
+)
+
+
+@given(st.lists(MATCHES | ONE_FIELD, max_size=30), CALLS)
+def test_the_route_is_the_one_that_a_walk_finds(conditions: list[Match], asked: Call) -> None:
+    ruled = tuple(RouteRule(f"r{at}", match) for at, match in enumerate(conditions))
+
+    found = route(asked, rules(routes=ruled))
+
+    assert isinstance(found, Route) and found.name == walk(asked, ruled)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ci-7", "alice"]), MODEL_GLOBS), max_size=3), CALLS)
+def test_an_agents_models_are_those_that_a_walk_finds(entries: list[tuple[str, tuple[str, ...]]], asked: Call) -> None:
+    agents = tuple(AgentRule(name, models=models) for name, models in entries)
+    allowed = next((agent.models for agent in agents if agent.name == asked.caller.agent), ())
+    named = fits(allowed, asked.provider, asked.model) if asked.model else asked.format is Format.OPENAI_MODELS
+
+    assert isinstance(route(asked, rules(agents=agents)), Route) is (not allowed or named)
+
+
+@given(MODEL_GLOBS, MODEL_GLOBS, st.sampled_from(MODELS))
+def test_the_lists_say_what_a_walk_says(allow: tuple[str, ...], deny: tuple[str, ...], model: str) -> None:
+    white, black = fits(allow, "openai", model), fits(deny, "openai", model)
+    shown = white or (not black and (not allow or bool(deny)))
+
+    assert visible_models(provider(allow=allow, deny=deny), [model]) == ((model,) if shown else ())
+
+
+@given(MODEL_GLOBS, st.sampled_from(MODELS))
+def test_a_refusal_names_the_first_pattern_of_the_black_list(deny: tuple[str, ...], model: str) -> None:
+    first = next((glob for glob in deny if fits((glob,), "openai", model)), None)
+
+    found = route(call(model=model), rules(providers=openai(deny=deny)))
+
+    assert first is None or refusal_of(found).message.endswith(f": providers.openai.deny has {first} (route default)")

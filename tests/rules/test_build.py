@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from support.making import rules
+from valetkey.errors import RulesError
 from valetkey.model import KeySpec, PriceOverride, Target, Timeouts, Window
 
 
@@ -142,3 +143,46 @@ def test_fallbacks_are_targets():
 
 def test_a_route_may_be_nothing_but_a_fallback():
     assert route("match: {model: x}, fallback: {exhausted: groq}").to == ()
+
+
+KEY = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "callers"),
+    [
+        ("", "any"),
+        ("agents: [{name: a}]", "any"),
+        (f"agents: [{{name: a, key: '{KEY}'}}]", "known"),
+        (f"gateway: {{callers: any}}\nagents: [{{name: a, key: '{KEY}'}}]", "any"),
+        (f"gateway: {{callers: any}}\nagents: [{{name: a, key: '{KEY}'}}, {{name: b}}]", "any"),
+    ],
+)
+def test_callers_must_be_known_once_an_agent_has_a_key(text, callers):
+    assert rules(f"version: 1\n{text}\n").gateway.callers == callers
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("gateway: {callers: known}", "no agent has a key"),
+        ("gateway: {callers: known}\nagents: [{name: a}]", "no agent has a key"),
+        (f"agents: [{{name: a, key: '{KEY}'}}, {{name: b}}]", "agent b has no key"),
+        ("gateway: {proxy: '0.0.0.0:8080'}", "valetkey agents add"),
+        ("gateway: {api: '[::]:8045'}", "do not authenticate yet"),
+        ("gateway: {api: 'gateway.lan:8045'}", "ssh -L"),
+        (f"gateway: {{callers: any, proxy: '0.0.0.0:80'}}\nagents: [{{name: a, key: '{KEY}'}}]", "do not authenticate yet"),
+    ],
+)
+def test_rules_under_which_nobody_or_everybody_would_be_heard_do_not_load(text, complaint):
+    with pytest.raises(RulesError, match=complaint):
+        rules(f"version: 1\n{text}\n")
+
+
+def test_with_known_callers_the_doors_may_be_wider():
+    made = rules(f"version: 1\ngateway: {{proxy: '0.0.0.0:8080'}}\nagents: [{{name: a, key: '{KEY}'}}]\n")
+    assert str(made.gateway.proxy) == "0.0.0.0:8080"
+
+
+def test_names_of_the_gateway_are_one_or_many():
+    assert rules("version: 1\ngateway: {hosts: Gateway.lan}\n").gateway.hosts == ("gateway.lan",)

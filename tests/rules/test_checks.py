@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from support import samples
 from support.making import CATALOG
 from valetkey.errors import RulesError
-from valetkey.model import Match
-from valetkey.rules import parse_rules
+from valetkey.model import Match, RouteRule, Target
+from valetkey.rules import checks, parse_rules
 from valetkey.rules.checks import covers
+
+GLOBS = st.lists(st.text("ab*", min_size=1, max_size=4) | st.sampled_from(["a?", "a[b]", "[ab]", "A*"]), max_size=3).map(tuple)
+MATCHES = st.builds(
+    Match,
+    model=GLOBS,
+    agent=st.just(()) | GLOBS,
+    header=st.lists(st.tuples(st.sampled_from(["x", "y"]), st.sampled_from(["a", "b*"])), max_size=2).map(tuple),
+)
 
 
 def said(text):
@@ -39,6 +50,28 @@ def with_key(text):
 )
 def test_whether_one_match_covers_another(wide, narrow, covered):
     assert covers(wide, narrow) is covered
+
+
+@given(st.lists(MATCHES, max_size=20))
+def test_the_routes_that_are_never_reached_are_those_that_some_earlier_one_covers(matches):
+    routes = tuple(RouteRule(f"r{at}", match, to=(Target("lab", "x"),)) for at, match in enumerate(matches))
+    found = {f.text.split()[1]: f.text.split()[5] for f in checks.findings(samples.rules(routes=routes))}
+
+    assert found == {
+        narrow.name: blocker.name
+        for at, narrow in enumerate(routes)
+        if (blocker := next((wide for wide in routes[:at] if covers(wide.match, narrow.match)), None))
+    }
+
+
+def test_a_route_is_compared_with_few_of_many_others(monkeypatch):
+    compared = []
+    monkeypatch.setattr(checks, "covers", lambda wide, narrow: compared.append(wide) or covers(wide, narrow))
+    kinds = ({"model": "m-{}"}, {"model": "team-{}-*"}, {"agent": "a-{}"}, {"host": "api.openai.com", "model": "*-{}"})
+    routes = [Match(**{field: (glob.format(n),) for field, glob in kind.items()}) for n in range(500) for kind in kinds]
+    list(checks.findings(samples.rules(routes=tuple(RouteRule("r", match, deny="no") for match in routes))))
+
+    assert len(compared) <= 4 * len(routes)
 
 
 @pytest.mark.parametrize(

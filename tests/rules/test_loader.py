@@ -56,6 +56,20 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path):
         load_rules(tmp_path / "nowhere", CATALOG)
 
 
+def test_a_large_file_is_not_read_to_its_end():
+    with pytest.raises(RulesError, match="larger than"):
+        load_rules(Path("/dev/zero"), CATALOG)
+
+
+@pytest.mark.parametrize(("mode", "count"), [(0o644, 0), (0o600, 0), (0o666, 1)])
+def test_a_file_that_others_may_change_is_noted(tmp_path, mode, count):
+    path = tmp_path / "rules.yaml"
+    path.write_text("version: 1\n")
+    path.chmod(mode)
+    notices = load_rules(path, CATALOG).notices
+    assert len([each for each in notices if "whoever changes it says where keys go" in each]) == count
+
+
 def test_a_file_that_is_no_text_is_said(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_bytes(b"\xff\xfe")
@@ -231,7 +245,8 @@ WHOLE = """
 version: 1
 gateway: {proxy: '127.0.0.1:1', ledger: 'sqlite:///x', ledger_failure: open, retention: 9d, dummy_keys: [a], egress: deny,
           egress_allow: [a.test], deadline: 5s, attempts: 3, retry_empty: on,
-          timeouts: {connect: 5s, whole: 5s, small_wait: 5s, retry: 5s}, headers: on, max_body: 5, log: text, archive: x}
+          timeouts: {connect: 5s, whole: 5s, small_wait: 5s, retry: 5s}, headers: on, max_body: 5, log: text, archive: x,
+          max_connections: 9}
 providers:
   openai:
     rotation: sticky

@@ -41,7 +41,7 @@ def test_a_key_written_twice_is_a_problem():
         ("a: !!python/object:os.system x", "tag"),
         ("a: !env X", "tag"),
         (BOMB, "unfolds"),
-        ("x" * 2_000_000, "larger"),
+        ("x" * 2_000_001, "larger"),
         ("[" * 20_000, "nested deeper"),
         ("[" * 40 + "]" * 40, "nested deeper"),
         ("a: &a [*a]", "nested deeper"),

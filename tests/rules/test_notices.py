@@ -55,8 +55,9 @@ def test_keys_that_go_elsewhere_are_said(host):
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEY_2", "GATEWAY_OPENAI_API_KEY"])
 def test_a_key_of_one_provider_that_is_used_for_another_is_said(variable):
-    (notice,) = noted(f"providers: {{lab: {{like: groq, upstream: 'https://llm.example.com', keys: [env:{variable}]}}}}")
-    assert f"env:{variable} is a key of openai by its name, and is sent to lab" in notice
+    keys = f"[{{ref: env:{variable}, share: true}}]"
+    (notice,) = noted(f"providers: {{lab: {{like: groq, upstream: 'https://llm.example.com', keys: {keys}}}}}")
+    assert f"env:{variable} is a key of openai, and is sent to lab as well" in notice
 
 
 @pytest.mark.parametrize(

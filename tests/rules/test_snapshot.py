@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from support.making import CATALOG
+from support.samples import call
+from valetkey.policy import routing
 from valetkey.rules import Watcher, load_snapshot
 from valetkey.secrets import Environment
 
@@ -37,6 +39,13 @@ def test_the_state_of_every_key_is_told(tmp_path):
 
 def test_no_file_takes_keys_from_the_environment():
     assert load_snapshot(None, CATALOG, Environment({"OPENAI_API_KEY": REAL})).keys["openai"]
+
+
+def test_the_first_call_finds_the_routes_compiled(tmp_path, monkeypatch):
+    rules = load(tmp_path).rules
+    monkeypatch.setattr(routing, "RouteTable", None)
+
+    assert routing.route(call(), rules).name == "default"
 
 
 def test_it_shows_no_secret(tmp_path):

@@ -72,10 +72,18 @@ def test_what_is_no_address(text):
         values.address(text)
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0:8080", "192.168.1.2:80", "[::]:80", "example.com:80"])
-def test_wider_than_loopback_is_refused_with_the_reason(text):
-    with pytest.raises(ValueError, match="do not authenticate yet"):
-        values.address(text)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("Gateway.LAN", "gateway.lan"), ("gateway.lan:8045", "gateway.lan:8045"), ("[FD00::1]:80", "[fd00::1]:80")],
+)
+def test_a_name_of_the_gateway_has_one_spelling(text, expected):
+    assert values.own_host(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "*.lan", "http://gateway.lan", "user@gateway.lan", "gateway.lan:0"])
+def test_what_is_no_name_of_the_gateway(text):
+    with pytest.raises(ValueError, match="host or host:port"):
+        values.own_host(text)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,21 @@ def test_destinations(text):
     assert values.destination(text) == text
 
 
-@pytest.mark.parametrize("text", ["*.example.com", "https://example.com", "10.0.0.0/99", "", "a b", "example.com:0"])
+@pytest.mark.parametrize("text", ["*.example.com", "*.github.com:22", "*.co", "ci-*.example.com", "a.*.example.com", "*.x1"])
+def test_patterns_of_destinations(text):
+    assert values.destination(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["*", "*:443", "example.*", "*.*", "10.0.0.*", "*.1", "*.com:0", "*.com:99999", "*.com:", "https://*.com", "*.com/x", "*.a]"],
+)
+def test_what_is_no_pattern_of_destinations(text):
+    with pytest.raises(ValueError, match="destination"):
+        values.destination(text)
+
+
+@pytest.mark.parametrize("text", ["https://example.com", "10.0.0.0/99", "", "a b", "example.com:0"])
 def test_what_is_no_destination(text):
     with pytest.raises(ValueError, match="destination"):
         values.destination(text)

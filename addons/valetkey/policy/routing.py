@@ -6,24 +6,49 @@ providers accept any spelling of a model, and a black list must not be passed by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..model import AgentRule, Call, Format, Match, Provider, Refusal, Route, RouteRule, Rules, Target
+from .derived import Derived
+from .routetable import Asked, Globs, RouteTable
 
 DEFAULT = "default"
 """The name of the route that no rule made."""
+_DEFAULT = RouteRule(DEFAULT, Match())
+_HEADER = "header:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """What rules are looked up in."""
+
+    table: RouteTable
+    conditions: tuple[tuple[tuple[str, Globs], ...], ...]
+    """Of every route: field and globs."""
+    headers: frozenset[str]
+    """Those that routes look at."""
+    agents: Mapping[str, tuple[AgentRule, Globs]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """A provider's white and black list."""
+
+    allow: Globs
+    deny: Globs
 
 
 def route(call: Call, rules: Rules) -> Route | Refusal:
     """The targets of a call in the order to try them, each with the model name to use there, or why it may not be made."""
     # 1. The models that this agent may ask for.
-    refusal = _agent_refusal(call, rules.agents)
+    compiled = _compiled(rules)
+    refusal = _agent_refusal(call, compiled.agents)
     if refusal is not None:
         return refusal
     # 2. The first rule that matches; without one, and where it has no `to`, the call's own provider and model stay.
-    rule = next((rule for rule in rules.routes if _matches(rule.match, call)), RouteRule(DEFAULT, Match()))
+    number = _first(call, compiled)
+    rule = _DEFAULT if number is None else rules.routes[number]
     # 3. A rule may forbid the call.
     if rule.deny is not None:
         return Refusal(403, "denied_by_rule", f"{rule.deny} (route {rule.name})")
@@ -47,6 +72,13 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
     )
 
 
+def prepare(rules: Rules) -> None:
+    """Make what calls are looked up in, which the first call would do otherwise."""
+    _compiled(rules)
+    for provider in rules.providers.values():
+        _lists(provider)
+
+
 def _targets(targets: Sequence[Target], call: Call) -> list[Target]:
     """The targets with the model to use there; without any, the call's own provider and model stay."""
     return [replace(target, model=target.model or call.model) for target in targets or (Target(call.provider),)]
@@ -66,14 +98,15 @@ def visible_models(provider: Provider, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _forbidden_by(provider, name) is None)
 
 
-def _agent_refusal(call: Call, agents: Sequence[AgentRule]) -> Refusal | None:
-    allowed = next((agent.models for agent in agents if agent.name == call.caller.agent), ())
-    if not allowed or _is_modelless(call.model, call.format):
+def _agent_refusal(call: Call, agents: Mapping[str, tuple[AgentRule, Globs]]) -> Refusal | None:
+    known = agents.get(call.caller.agent)
+    if known is None or not known[1] or _is_modelless(call.model, call.format):
         return None
-    if call.model and _any_glob(allowed, _names(call.provider, call.model)):
+    agent, globs = known
+    if call.model and globs.matches(_names(call.provider, call.model)):
         return None
     asked = f"may not use {call.model}" if call.model else "must name a model"
-    text = f"agent {call.caller.agent} {asked}; allowed: {', '.join(allowed)} (agents.{call.caller.agent}.models)"
+    text = f"agent {agent.name} {asked}; allowed: {', '.join(agent.models)} (agents.{agent.name}.models)"
     return Refusal(403, "model_not_allowed_for_agent", text)
 
 
@@ -89,12 +122,12 @@ def _list_reason(provider: Provider, model: str | None, format: Format) -> str |
 
 def _forbidden_by(provider: Provider, model: str) -> str | None:
     """The list that forbids `model`. `allow` wins over `deny`; alone it forbids everything else."""
-    names = _names(provider.name, model)
-    if _any_glob(provider.allow, names):
+    names, lists = _names(provider.name, model), _lists(provider)
+    if lists.allow.matches(names):
         return None
-    for pattern in provider.deny:
-        if _any_glob((pattern,), names):
-            return f"providers.{provider.name}.deny has {pattern}"
+    number = lists.deny.first(names)
+    if number is not None:
+        return f"providers.{provider.name}.deny has {provider.deny[number]}"
     if provider.allow and not provider.deny:
         return f"it is not on providers.{provider.name}.allow"
     return None
@@ -105,32 +138,59 @@ def _is_modelless(model: str | None, format: Format) -> bool:
     return not model and format.value.endswith(("_models", "_other"))
 
 
-def _matches(match: Match, call: Call) -> bool:
-    return (
-        _holds(match.host, (call.host,))
-        and _holds(match.path, (call.path,))
-        and _holds(match.format, (call.format.value,))
-        and (not match.model or bool(call.model and _any_glob(match.model, _names(call.provider, call.model))))
-        and _holds(match.agent, (call.caller.agent,))
-        and all(_header_holds(name, match, call) for name, _ in match.header)
+def _first(call: Call, compiled: _Compiled) -> int | None:
+    """The number of the first route that matches."""
+    asked = _asked(call, compiled.headers)
+
+    def holds(number: int) -> bool:
+        return all(globs.matches(asked.get(field, ())) for field, globs in compiled.conditions[number])
+
+    return compiled.table.first(asked, holds)
+
+
+def _asked(call: Call, headers: frozenset[str]) -> Asked:
+    """What a call has of every field; nothing where it has no such header or no model."""
+    seen = [name for name in call.headers if name in headers] if headers else []
+    return {
+        "model": _names(call.provider, call.model) if call.model else (),
+        "agent": (call.caller.agent,),
+        "path": (call.path,),
+        "host": (call.host,),
+        "format": (call.format.value,),
+        **{_HEADER + name: (call.headers[name],) for name in seen},
+    }
+
+
+def conditions(match: Match) -> dict[str, tuple[str, ...]]:
+    """The globs of every field that has any; the same header twice is one field."""
+    found = {field: globs for field in ("host", "path", "format", "model", "agent") if (globs := getattr(match, field))}
+    for name, glob in match.header:
+        found[_HEADER + name] = (*found.get(_HEADER + name, ()), glob)
+    return found
+
+
+def _compile(rules: Rules) -> _Compiled:
+    lowered = (replace(rule.match, model=tuple(glob.lower() for glob in rule.match.model)) for rule in rules.routes)
+    every = [conditions(match) for match in lowered]
+    return _Compiled(
+        RouteTable(every),
+        tuple(tuple((field, Globs(globs)) for field, globs in each.items()) for each in every),
+        frozenset(name for rule in rules.routes for name, _ in rule.match.header),
+        {agent.name: (agent, _models(agent.models)) for agent in reversed(rules.agents)},
     )
 
 
-def _header_holds(name: str, match: Match, call: Call) -> bool:
-    patterns = [pattern for other, pattern in match.header if other == name]
-    return name in call.headers and _holds(patterns, (call.headers[name],))
+def _models(globs: Iterable[str]) -> Globs:
+    return Globs(glob.lower() for glob in globs)
 
 
-def _holds(patterns: Sequence[str], values: Sequence[str]) -> bool:
-    return not patterns or any(fnmatchcase(value, pattern) for value in values for pattern in patterns)
-
-
-def _any_glob(patterns: Iterable[str], names: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
+_compiled = Derived(_compile)
+_lists: Derived[Provider, _Lists] = Derived(lambda provider: _Lists(_models(provider.allow), _models(provider.deny)))
 
 
 def _names(provider: str, model: str) -> tuple[str, ...]:
     """The spellings of a model that globs are held against, in lower case; `models/x` is Google's resource name for `x`."""
     model = model.strip().lower()
     bare = model.removeprefix("models/")
-    return (model, bare, f"{provider}/{bare}")
+    qualified = f"{provider}/{bare}"
+    return (model, qualified) if bare == model else (model, bare, qualified)

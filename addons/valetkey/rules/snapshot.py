@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..model import Key, ProviderFacts, Rules
+from ..policy import routing
 from ..secrets import Environment, Vault, file_of, resolve_keys
 from .loader import load_rules
 from .watcher import Mark, marks
@@ -38,6 +39,7 @@ def load_snapshot(
     folder = path.parent if path else Path.cwd()
     seen = marks(file for file in (path, environment.dotenv) if file is not None)
     rules = load_rules(path, catalog)
+    routing.prepare(rules)
     seen |= marks(_key_files(rules, folder))
     resolved = resolve_keys(rules, environment, folder)
     return Snapshot(
