@@ -16,8 +16,11 @@ from valetkey.proxy.alarms import Alarms, Bell, Rung
 class Sleeper:
     timer = None
 
-    def __init__(self, name="a"):
-        self.name = name
+    def __init__(self, name="a", bells=None):
+        self.name, self.bells = name, bells
+
+    def timer_fired(self):
+        self.bells.ring(self)
 
     def ring(self):
         return f"client of {self.name}", f"bell of {self.name}"
@@ -44,14 +47,14 @@ def run(time, until=100.0):
 
 
 def test_it_rings_when_the_time_is_up(bells, time, posted):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     run(time)
     assert (posted, time.now) == ([("client of a", "bell of a")], 5)
 
 
 def test_it_does_not_ring_before(bells, time, posted):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     run(time, 4.9)
     assert posted == []
@@ -59,7 +62,7 @@ def test_it_does_not_ring_before(bells, time, posted):
 
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_a_new_time_takes_the_place_of_the_old(bells, time, posted, seconds):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     bells.set(sleeper, seconds)
     run(time)
@@ -67,7 +70,7 @@ def test_a_new_time_takes_the_place_of_the_old(bells, time, posted, seconds):
 
 
 def test_a_cancelled_one_does_not_ring(bells, time, posted):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     bells.cancel(sleeper)
     run(time)
@@ -80,7 +83,7 @@ def test_cancelling_what_was_not_set_does_nothing(bells, posted):
 
 
 def test_to_ring_now_replaces_the_timer(bells, time, posted):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     bells.ring(sleeper)
     run(time)
@@ -88,7 +91,7 @@ def test_to_ring_now_replaces_the_timer(bells, time, posted):
 
 
 def test_a_timer_that_rang_is_forgotten(bells, time):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     run(time)
     assert sleeper.timer is None
@@ -102,14 +105,15 @@ def test_it_can_be_set_again_while_it_rings(time):
         if len(rings) < 3:
             bells.set(sleeper, 2)
 
-    bells, sleeper = Alarms(time.later, again, lambda client: True), Sleeper()
+    bells = Alarms(time.later, again, lambda client: True)
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 2)
     run(time)
     assert rings == [2, 4, 6]
 
 
 def test_each_sleeper_has_its_own(bells, time, posted):
-    first, second = Sleeper("a"), Sleeper("b")
+    first, second = Sleeper("a", bells), Sleeper("b", bells)
     bells.set(first, 5)
     bells.set(second, 3)
     bells.cancel(first)
@@ -118,7 +122,7 @@ def test_each_sleeper_has_its_own(bells, time, posted):
 
 
 def test_a_timer_keeps_no_sleeper_alive(bells):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     seen = ref(sleeper)
     del sleeper
@@ -127,7 +131,7 @@ def test_a_timer_keeps_no_sleeper_alive(bells):
 
 
 def test_a_sleeper_that_is_gone_is_not_rung(bells, time, posted):
-    sleeper = Sleeper()
+    sleeper = Sleeper(bells=bells)
     bells.set(sleeper, 5)
     del sleeper
     gc.collect()
@@ -137,7 +141,7 @@ def test_a_sleeper_that_is_gone_is_not_rung(bells, time, posted):
 
 def test_the_loops_own_timer_keeps_no_sleeper_alive():
     async def play():
-        sleeper = Sleeper()
+        sleeper = Sleeper(bells=bells)
         Alarms().set(sleeper, 60)
         seen = ref(sleeper)
         timer = sleeper.timer

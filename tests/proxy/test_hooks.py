@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mitmproxy import addonmanager, eventsequence, exceptions, options
 from mitmproxy import hooks as mitm_hooks
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.addons import asgiapp, onboarding
 from mitmproxy.addons.script import Script
 from mitmproxy.log import AddLogHook, LogEntry
 from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
@@ -53,6 +54,8 @@ class World:
 
     def make(self, node):
         kind, handlers, children = node
+        if kind == "known":  # one of mitmproxy's own, which change nothing
+            handlers = {hook: (style, (), ending) for hook, (style, _, ending) in handlers.items()}
         name = f"n{len(self.nodes)}"
         addon = self.bare(kind, name)
         self.nodes.append(addon)
@@ -76,6 +79,8 @@ class World:
 
     def plain(self, kind, name):
         body = {"__repr__": lambda addon: f"<{name}>"}
+        if kind == "known":
+            body["__module__"] = "mitmproxy.addons.known"
         if kind == "equal":
             body |= {
                 "__eq__": lambda one, other: type(one).equal == getattr(type(other), "equal", None),
@@ -115,7 +120,7 @@ class World:
     def give(self, addon, name, hook, behaviour, kind):
         handler = self.handler(name, hook, behaviour)
         style = behaviour[0]
-        if kind in ("module", "lazy", "script") or style in ("instance", "module", "text", "none"):
+        if kind in ("module", "lazy", "script") or style in ("instance", "module", "text", "none", "empty", "doubtful"):
             setattr(addon, hook, handler)
         elif style == "static":
             setattr(type(addon), hook, staticmethod(handler))
@@ -136,6 +141,7 @@ class World:
             "none": None,
             "wrong": lambda one, two, three: None,
             "empty": Empty(self.trace),
+            "doubtful": Doubtful(),
         }
         if style in special:
             return special[style]
@@ -152,7 +158,10 @@ class World:
             called(*args)
             await asyncio.sleep(0)
 
-        return awaited if style == "async" else called
+        def gives(*args):
+            return awaited(*args)
+
+        return {"async": awaited, "gives": gives}.get(style, called)
 
     # ---- changing the world
 
@@ -265,6 +274,16 @@ class Empty:
         self.trace.append("empty")
 
 
+class Doubtful:
+    """A callable that does not know whether it is true."""
+
+    def __bool__(self):
+        raise LookupError("in doubt")
+
+    def __call__(self, *args):
+        pass
+
+
 def name_of(addon):
     return getattr(addon, "name", "nameless")
 
@@ -315,8 +334,9 @@ def run(nodes, events, cached):
 ENDINGS = st.sampled_from(
     [None] * 6 + [ValueError, KeyError, exceptions.AddonHalt, exceptions.OptionsError, exceptions.AddonManagerError]
 )
-STYLES = st.sampled_from(["plain"] * 8 + ["async"] * 4 + ["instance", "static", "module", "text", "none", "wrong", "empty"])
-KINDS = st.sampled_from(["plain"] * 12 + ["module", "lazy", "script", "property", "dynamic", "tuple", "equal"])
+STRANGE = ["instance", "static", "module", "text", "none", "wrong", "empty", "doubtful"]
+STYLES = st.sampled_from(["plain"] * 8 + ["async"] * 3 + ["gives"] * 2 + STRANGE)
+KINDS = st.sampled_from(["plain"] * 10 + ["known"] * 5 + ["module", "lazy", "script", "property", "dynamic", "tuple", "equal"])
 HEARD = st.sampled_from(["request"] * 6 + list(NAMES))
 VERBS = [name.removeprefix("do_") for name in dir(World) if name.startswith("do_")]
 
@@ -343,6 +363,8 @@ HAPPENINGS = (
 )
 
 
+# What a synchronous trigger is given is awaited by nobody, in mitmproxy neither.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @given(st.lists(NODES, min_size=1, max_size=5), st.lists(HAPPENINGS, min_size=2, max_size=6))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_calls_log_and_exceptions_are_those_of_mitmproxy(nodes, events):
@@ -358,6 +380,7 @@ def hears(*actions, ending=None, style="plain"):
 
 
 CALM, TWIN = node(request=hears()), node("equal", request=hears())
+KNOWN = node("known", request=hears())
 TWICE = [("trigger_event", "request")] * 2
 SCENARIOS = {
     "many, one of them async": ([CALM, node(request=hears(style="async")), node(), CALM], TWICE),
@@ -406,6 +429,29 @@ SCENARIOS = {
     ),
     "a hook without arguments": ([node(running=hears())], [("handle_lifecycle", "running"), ("trigger_event", "running")]),
     "a synchronous trigger": ([CALM], [("trigger", "update"), ("trigger", "request")]),
+    "several of mitmproxy's own": ([KNOWN, node("known", request=hears(ending=ValueError)), KNOWN, node(), CALM, KNOWN], TWICE),
+    "a change before several of mitmproxy's own": ([node(request=hears(("set", 3, CALM))), KNOWN, KNOWN, node(), KNOWN], TWICE),
+    "one of mitmproxy's own is skipped after an error, with a change behind it": (
+        [node("plain", [node(request=hears(("set", 3, CALM), ending=ValueError)), KNOWN]), node()],
+        TWICE,
+    ),
+    "one of mitmproxy's own is skipped, and another one listens behind it": (
+        [node("plain", [node(request=hears(("set", 3, CALM), ending=ValueError)), KNOWN]), node(), KNOWN],
+        TWICE,
+    ),
+    "a change while one of mitmproxy's own waits": (
+        [node("known", request=hears(style="async")), node(response=hears(("set", 2, CALM))), node(), KNOWN],
+        [("together", [("trigger_event", "request"), ("trigger_event", "response")]), *TWICE],
+    ),
+    "a change while one waits that is plain": (
+        [node("known", request=hears(style="gives")), node(response=hears(("set", 2, CALM))), node(), KNOWN],
+        [("together", [("trigger_event", "request"), ("trigger_event", "response")]), *TWICE],
+    ),
+    "a change behind the last while it waits": (
+        [node("known", request=hears(style="gives")), node(response=hears(("set", 2, CALM))), node()],
+        [("together", [("trigger_event", "request"), ("trigger_event", "response")]), *TWICE],
+    ),
+    "a handler whose truth cannot be told": ([node(request=hears(style="doubtful")), CALM], TWICE),
     "an async handler in a synchronous trigger": ([node(request=hears(style="async"))], [("trigger", "request")] * 2),
 }
 
@@ -515,7 +561,133 @@ def test_scripts_are_planned():
     assert [step[1] for step in steps] == [world.nodes[2]]
 
 
+def looks_of(*nodes):
+    """For each step of a plan, the last included, whether it looks at anything."""
+    world = World(nodes, cached=True)
+    steps, last = hooks._Survey("request").of(world.manager.chain)
+    return [step[2] is not None for step in (*steps, last)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "looks"),
+    [
+        ([KNOWN, KNOWN, node()], [True, False, False]),
+        ([CALM, CALM, node()], [True, True, True]),
+        ([KNOWN, CALM, KNOWN], [True, False, True, False]),
+        ([CALM, KNOWN, CALM], [True, True, False, True]),
+        ([node("known", request=hears(style="async")), KNOWN], [True, True, False]),
+        ([node("known", request=hears(style="instance")), KNOWN], [True, True, False]),
+    ],
+)
+def test_there_is_one_look_for_several_of_mitmproxys_own(nodes, looks):
+    assert looks_of(*nodes) == looks
+
+
+# ---------------------------------------------------------------- listeners that need no task of their own
+
+
+def subject(*nodes, hook=HttpRequestHook, others=()):
+    world = World(nodes, cached=True)
+    world.manager.chain.extend(others)
+    return hooks.subject_at_once(world.manager, hook)
+
+
+@pytest.mark.parametrize("nodes", [[], [node()], [CALM, KNOWN], [node(request=hears(style="gives"))]])
+def test_the_subject_of_plain_listeners_is_found(nodes):
+    assert subject(*nodes) == "flow"
+
+
+def test_a_coroutine_of_mitmproxys_own_is_known_not_to_ask_for_its_task():
+    assert subject(CALM, others=[onboarding.Onboarding()]) == "flow"
+
+
+def test_an_application_of_a_users_may_ask():
+    assert subject(CALM, others=[asgiapp.ASGIApp(None, "host", 1)]) is None
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [CALM, node(request=hears(style="async"))],
+        [CALM, node(update=hears(style="async"))],
+        [CALM, node("property", [CALM])],
+    ],
+)
+def test_where_one_may_ask_for_its_task_there_is_none(nodes):
+    assert subject(*nodes) is None
+
+
+def test_a_hook_without_a_subject_has_none():
+    assert subject(CALM, hook=mitm_hooks.RunningHook) is None
+
+
+def test_where_mitmproxy_dispatches_there_is_none():
+    assert hooks.subject_at_once(World([CALM], cached=False).manager, HttpRequestHook) is None
+
+
+@pytest.mark.parametrize("name", ["handle_lifecycle", "trigger_event"])
+def test_where_somebody_else_dispatches_there_is_none(name):
+    world = World([CALM], cached=True)
+    setattr(world.manager, name, another)
+    assert hooks.subject_at_once(world.manager, HttpRequestHook) is None
+
+
+def test_while_a_hook_is_left_to_mitmproxy_there_is_none():
+    world = World([CALM], cached=True)
+    vars(world.manager)["trigger_event"].__self__._paused[HttpRequestHook] = 1
+    assert hooks.subject_at_once(world.manager, HttpRequestHook) is None
+
+
+def ahead(*nodes):
+    """Whether a hook ends at once, and what was heard until then."""
+    world = World(nodes, cached=True)
+    assert hooks.subject_at_once(world.manager, HttpRequestHook)
+    steps = world.manager.handle_lifecycle(EVENTS["request"]())
+    try:
+        hooks.run_ahead(world.manager, steps)
+    except StopIteration:
+        return True, world.trace
+    steps.close()
+    return False, world.trace
+
+
+@pytest.mark.parametrize("nodes", [[], [CALM], [KNOWN, CALM], [node(request=hears(ending=ValueError))]])
+def test_plain_listeners_end_at_once(nodes):
+    assert ahead(*nodes)[0]
+
+
+@pytest.mark.parametrize("verb", ["set", "set_class", "insert"])
+def test_what_has_changed_waits_for_a_task(verb):
+    """Nobody knows what has come."""
+    assert ahead(node(request=hears((verb, 1, CALM))), node(), CALM) == (False, [("n0", "request", 1)])
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_coroutine_that_is_given_waits_for_a_task():
+    assert ahead(CALM, node(request=hears(style="gives"))) == (False, [("n0", "request", 1)])
+
+
+def test_only_what_has_no_task_waits_for_one():
+    world = World([CALM], cached=True)
+    with contextlib.suppress(StopIteration):
+        hooks.run_ahead(world.manager, world.manager.handle_lifecycle(EVENTS["request"]()))
+    assert not vars(world.manager)["trigger_event"].__self__.is_ahead
+
+
 # ---------------------------------------------------------------- on and off
+
+
+@pytest.mark.parametrize("name", ["trigger_event", "handle_lifecycle", "trigger"])
+def test_the_beginning_puts_each_method_in(name):
+    assert isinstance(vars(World([], cached=True).manager)[name].__self__, hooks.HookDispatch)
+
+
+def test_silent_addons_are_not_visited():
+    visited = []
+    world = World([node(), node()], cached=True)
+    world.manager.invoke_addon = lambda *args: visited.append(args)
+    asyncio.run(world.manager.trigger_event(EVENTS["request"]()))
+    assert visited == []
 
 
 def manager():

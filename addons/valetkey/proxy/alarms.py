@@ -15,13 +15,21 @@ from weakref import ref
 from mitmproxy import connection, ctx
 from mitmproxy.proxy import commands, events
 
+TOLERANCE = 0.001
+"""Seconds by which a time counts as up: timers and clocks are not the same clock."""
+_NOWHERE = connection.Server(address=None)
 
-class Rest(commands.Command):
-    """A stream waits; it is paused until `RestOver` comes."""
+
+class Rest(commands.ConnectionCommand):
+    """A stream waits; it is paused until `RestOver` comes.
+
+    All layers pass it on as a command for a connection that is not there, and at the end nobody carries it out.
+    """
 
     blocking = True
 
     def __init__(self, seconds: float) -> None:
+        super().__init__(_NOWHERE)
         self.seconds = seconds
 
 
@@ -60,6 +68,10 @@ class Sleeper(Protocol):
     """A stream that can be woken."""
 
     timer: Timer | None
+
+    def timer_fired(self) -> None:
+        """The timer has fired. What it was set for may be over by now, or later."""
+        ...
 
     def ring(self) -> tuple[connection.Client, events.Event]:
         """The event for its time being up, and the connection that leads to it."""
@@ -123,4 +135,4 @@ class Alarms:
         sleeper = held()
         if sleeper is not None:
             sleeper.timer = None
-            self.ring(sleeper)
+            sleeper.timer_fired()

@@ -43,12 +43,13 @@ from mitmproxy.proxy.layers.http import (
 from ..model import Outcome
 from ..policy.failover import Ending, Pause, Step, Try
 from . import refusals
-from .alarms import Bell, Rest, RestOver, Rung, Timer
+from .alarms import TOLERANCE, Bell, Rest, RestOver, Rung, Timer
 from .hearing import Hearing, Trouble, Word
 from .passage import Passage
 from .traffic import Traffic
 
 _FROM_PROVIDER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+_ENDS_OF_WAITS = (RestOver, Connected)
 _ORPHAN: server_spec.ServerSpec = ("http", ("given-up.invalid", 1))
 """Marks a connection that nobody waits for any more, so that it is never matched and never used."""
 _LEFT = "the agent left"
@@ -60,6 +61,7 @@ class AttemptingStream(HttpStream):
 
     traffic: ClassVar[Traffic]
     timer: Timer | None = None
+    _passage: Passage | None = None
     _ids: ClassVar[itertools.count[int]] = itertools.count(1)
     _attempt_id: int | None = None
     """The stream id of the present attempt, where it is not the agent's own."""
@@ -67,6 +69,8 @@ class AttemptingStream(HttpStream):
     """Whether a request is on its way whose answer is not complete."""
     _hearing: Hearing | None = None
     _deadline: float | None = None
+    _fires = 0.0
+    """When the timer fires, which may be before the deadline (both monotonic, seconds)."""
     _limit = 0.0
     _last = 0.0
     """When the last piece of an answer came (monotonic, seconds)."""
@@ -75,7 +79,17 @@ class AttemptingStream(HttpStream):
 
     def __init__(self, context: object, stream_id: int) -> None:
         super().__init__(context, stream_id)  # type: ignore[arg-type]
+        parent = self.context.layers[-2]
+        assert isinstance(parent, http_layers.HttpLayer)
+        self._parent = parent
         self._held: list[http_layers.HttpEvent] = []
+
+    @property
+    def passage(self) -> Passage | None:
+        """The call that this is, once its head was read; None for a flow that is no call."""
+        if self._passage is None:
+            self._passage = self.traffic.passage(getattr(self, "flow", None))
+        return self._passage
 
     @property
     def current_id(self) -> int:
@@ -87,31 +101,33 @@ class AttemptingStream(HttpStream):
         if self._attempt_id is not None:
             self._parent.streams.pop(self._attempt_id, None)
         self.no_alarm()
+        self.traffic.runtime.alarms.cancel(self)
 
     def is_stale(self, event: events.Event) -> bool:
         """Whether an event belongs to an attempt that was given up, or to a wait that is over."""
         if isinstance(event, _FROM_PROVIDER):
-            return event.stream_id != self.current_id
-        return isinstance(event, RestOver | Connected)
+            return event.stream_id != (self.stream_id if self._attempt_id is None else self._attempt_id)
+        return isinstance(event, _ENDS_OF_WAITS)
 
     # Waiting.
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """As the parent does; but a wait of ours does not leave this layer, and ends at once when the agent leaves."""
-        if self._paused is not None:
-            if isinstance(event, RequestProtocolError):
-                yield from super().handle_event(event)  # it is queued, where `check_killed` finds it
-                ended = self._cut_short(self._paused.command)
-                if ended is None:
-                    return
-                event = ended
-            elif isinstance(event, Wakeup) or (isinstance(event, Rung) and event.command.owner is self):
-                event = self._woken(self._paused.command) or event
-        for command in super().handle_event(event):
-            if not isinstance(command, Rest):
-                yield command
-            elif not self.traffic.runtime.alarms.reaches(self.context.client):
-                yield commands.RequestWakeup(command.seconds)  # a replay: only mitmproxy itself knows the way to it
+        """As the parent does; but a wait of ours ends in this layer, and at once when the agent leaves."""
+        if self._paused is not None and isinstance(event, RequestProtocolError | Wakeup | Rung):
+            return self._while_paused(event)
+        return super().handle_event(event)
+
+    def _while_paused(self, event: events.Event) -> layer.CommandGenerator[None]:
+        assert self._paused is not None
+        if isinstance(event, RequestProtocolError):
+            yield from super().handle_event(event)  # it is queued, where `check_killed` finds it
+            ended = self._cut_short(self._paused.command)
+            if ended is None:
+                return
+            event = ended
+        elif isinstance(event, Wakeup) or (isinstance(event, Rung) and event.command.owner is self):
+            event = self._woken(self._paused.command) or event
+        yield from super().handle_event(event)
 
     def ring(self) -> tuple[connection.Client, events.Event]:
         """The time is up, or a permit was granted: the event that tells this stream."""
@@ -125,6 +141,7 @@ class AttemptingStream(HttpStream):
     def _woken(self, command: object) -> events.Event | None:
         """The end of what this stream waits for, since its time is up; None when it waits for something else."""
         if isinstance(command, Rest):
+            self._parent.command_sources.pop(command, None)
             return RestOver(command)
         if isinstance(command, GetHttpConnection) and self._is_due() and self._withdraw(command):
             self._late = True
@@ -133,23 +150,41 @@ class AttemptingStream(HttpStream):
         return None
 
     def _is_due(self) -> bool:
-        return self._deadline is not None and self.traffic.runtime.monotonic() >= self._deadline - 0.001
+        left = self._left()
+        return left is not None and left <= TOLERANCE
+
+    def _left(self) -> float | None:
+        """Seconds until the alarm rings; None when none is set."""
+        return None if self._deadline is None else self._deadline - self.traffic.runtime.monotonic()
 
     def set_alarm(self, seconds: float) -> None:
-        """Ring this stream after so many seconds."""
+        """Ring this stream after so many seconds. A timer that fires earlier is left running, and goes on from there."""
         self._limit = seconds
         self._deadline = self.traffic.runtime.monotonic() + seconds
+        if self.timer is None or self._deadline < self._fires:
+            self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._fires = self.traffic.runtime.monotonic() + seconds
         self.traffic.runtime.alarms.set(self, seconds)
+
+    def timer_fired(self) -> None:
+        """Ring, set the timer again, or do nothing: as there is something to wait for."""
+        left = self._left()
+        if left is not None and left > TOLERANCE:
+            self._set_timer(left)
+        elif left is not None:
+            self.traffic.runtime.alarms.ring(self)
 
     def no_alarm(self) -> None:
         """Do not ring."""
         self._deadline = None
-        self.traffic.runtime.alarms.cancel(self)
 
     def _cut_short(self, command: object) -> events.Event | None:
         """The end of what this stream waits for, since the agent has left; None when it cannot be cut short."""
         self.no_alarm()
         if isinstance(command, Rest):
+            self._parent.command_sources.pop(command, None)
             return RestOver(command)
         if isinstance(command, GetHttpConnection) and self._withdraw(command):
             self._parent.command_sources.pop(command, None)
@@ -171,6 +206,8 @@ class AttemptingStream(HttpStream):
 
     def _wait(self, seconds: float) -> layer.CommandGenerator[None]:
         self.set_alarm(seconds)
+        if not self.traffic.runtime.alarms.reaches(self.context.client):
+            yield commands.RequestWakeup(seconds)  # a replay: only mitmproxy itself knows the way to it
         yield Rest(seconds)
         self.no_alarm()
 
@@ -180,16 +217,18 @@ class AttemptingStream(HttpStream):
 
     def time_is_up(self) -> layer.CommandGenerator[None]:
         """The alarm rang: what that means depends on what is waited for."""
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         now = self.traffic.runtime.monotonic()
         if passage is None or not self._is_due():
             return
-        if self.server_state == self.state_wait_for_response_headers and self._open:
+        if self.client_state == self.state_consume_request_body:
+            yield from self.body_is_late()
+        elif self.server_state == self.state_wait_for_response_headers and self._open:
             yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))
         elif self.server_state == self.state_hear:
             assert self._hearing is not None
             limit = passage.snapshot.rules.gateway.timeouts.between_events
-            if not self._hearing.holds and now - self._last >= limit - 0.001:
+            if not self._hearing.holds and now - self._last >= limit - TOLERANCE:
                 yield from self.attempt_failed(passage, Trouble(_silent(limit), None, Outcome.TIMEOUT))
                 return
             word = self._hearing.out_of_time()
@@ -198,13 +237,17 @@ class AttemptingStream(HttpStream):
         elif self._passes_on():
             yield from self._idle(passage, now)
 
+    def body_is_late(self) -> layer.CommandGenerator[None]:
+        """The agent did not send its body in time."""
+        raise NotImplementedError
+
     def _passes_on(self) -> bool:
         """Whether the body of an answer that was let pass is still coming."""
         return self.server_state in (self.state_stream_response_body, self.state_consume_response_body)
 
     def _idle(self, passage: Passage, now: float) -> layer.CommandGenerator[None]:
         limit = passage.snapshot.rules.gateway.timeouts.between_events
-        if now - self._last < limit - 0.001:
+        if now - self._last < limit - TOLERANCE:
             self.set_alarm(limit - (now - self._last))
             return
         message = _silent(limit)
@@ -217,7 +260,7 @@ class AttemptingStream(HttpStream):
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         """Connect to where the plan goes, which need not be where the agent thinks it calls."""
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         if passage is None:
             return (yield from super().make_server_connection())
         if passage.dispatch is None:
@@ -255,7 +298,7 @@ class AttemptingStream(HttpStream):
 
     def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:
         """As the parent does; but its receipt is written, and it is not kept for as long as the agent's connection lives."""
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         if passage is not None and not passage.settled and self._has_left():
             self.traffic.broke_off(passage, by_agent=True)
         if not (yield from super().check_killed(emit_error_hook)):
@@ -348,7 +391,7 @@ class AttemptingStream(HttpStream):
         if isinstance(event, RequestHeaders):
             self._open = True
         elif isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
-            passage = self.traffic.passage(self.flow)
+            passage = self.passage
             if passage is not None:
                 times = passage.snapshot.rules.gateway.timeouts
                 streamed = passage.call is None or passage.call.streamed
@@ -378,7 +421,7 @@ class AttemptingStream(HttpStream):
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         """The head of an answer: hear it, unless it may pass at once."""
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         if (
             passage is None
             or passage.dispatch is None
@@ -398,7 +441,7 @@ class AttemptingStream(HttpStream):
 
     def state_hear(self, event: events.Event) -> layer.CommandGenerator[None]:
         """The next piece of an answer that is being heard."""
-        passage, hearing = self.traffic.passage(self.flow), self._hearing
+        passage, hearing = self.passage, self._hearing
         assert passage is not None and hearing is not None
         assert isinstance(event, http_layers.HttpEvent)
         self._held.append(event)
@@ -448,12 +491,6 @@ class AttemptingStream(HttpStream):
     def is_heard(self) -> bool:
         """Whether an answer is waited for or heard, so that the call can still be made again."""
         return self.server_state in (self.state_wait_for_response_headers, self.state_hear)
-
-    @property
-    def _parent(self) -> http_layers.HttpLayer:
-        parent = self.context.layers[self.context.layers.index(self) - 1]
-        assert isinstance(parent, http_layers.HttpLayer)
-        return parent
 
 
 def _silent(seconds: float) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -51,10 +51,12 @@ type Opened = tuple[object, str, object]
 """A container (or its class), an attribute that its children depend on, and the value that this attribute must have."""
 type Nested = tuple[tuple[Opened, ...], tuple[tuple[object, object], ...]]
 """Containers that are entered, and lists with what must be in them."""
-type Step = tuple[int, object, tuple[object, ...], tuple[str, ...], Nested | None, Place]
-"""Position of the top-level addon; the listener; objects and names that they must not have; nested; place after the listener."""
-type Plan = tuple[object, tuple[Step, ...], Step, str, str]
-"""The content of the chain; one step per listener; the check after the last; field and name of the hook."""
+type Step = tuple[int, object, tuple[object, ...] | None, tuple[str, ...], Nested | None, Place]
+"""Position of the top-level addon; the listener; objects and names that they must not have (None: nothing is to be looked at
+before this step); nested; place after the listener."""
+type Plan = tuple[object, tuple[Step, ...], Step, str, str, bool]
+"""The content of the chain; one step per listener; the check after the last; field and name of the hook; whether it is known
+that all listeners are plain functions."""
 
 
 def install(manager: AddonManager) -> bool:
@@ -76,6 +78,32 @@ def uninstall(manager: AddonManager) -> None:
                 delattr(manager, name)
 
 
+def subject_at_once(manager: AddonManager, kind: type[Hook]) -> str | None:
+    """The field of a hook whose listeners are all plain functions; None for other hooks, and where we do not dispatch."""
+    ours = getattr(vars(manager).get("handle_lifecycle"), "__self__", None)
+    return ours.subject_at_once(kind) if isinstance(ours, HookDispatch) else None
+
+
+def run_ahead(manager: AddonManager, steps: Coroutine[Any, Any, None]) -> object:
+    """Run `handle_lifecycle` up to what it waits for; a listener that may ask in which task it is waits for one of its own.
+
+    Only where `subject_at_once` found the hook's subject. Raises StopIteration when nothing is waited for.
+    """
+    ours: HookDispatch = vars(manager)["handle_lifecycle"].__self__
+    ours.is_ahead = True
+    try:
+        return steps.send(None)
+    finally:
+        ours.is_ahead = False
+
+
+class _TaskOfItsOwn:
+    """Awaited once, by what runs ahead, so that it goes on in a task."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
 class HookDispatch:
     """Plans per class of hooks, and the three methods of one `AddonManager` that work from them."""
 
@@ -93,6 +121,8 @@ class HookDispatch:
         self._fields: dict[type[Hook], str] = {}
         self._paused: dict[type[Hook], int] = {}
         self._strikes: dict[type[Hook], int] = {}
+        self.is_ahead = False
+        """Whether an event runs that has no task of its own."""
 
     async def handle_lifecycle(self, event: Hook) -> None:
         """Trigger a hook, and `update` after a hook of a flow."""
@@ -104,6 +134,18 @@ class HookDispatch:
                 return
             await self._manager.trigger_event(UpdateHook([message]))
 
+    def subject_at_once(self, kind: type[Hook]) -> str | None:
+        """The field of a hook, and of its `update`, whose listeners are all plain functions; else None."""
+        if self._manager.trigger_event is not self._own:
+            return None
+        for each in (kind, UpdateHook):
+            plan = self._plans.get(each)
+            if plan is None and not self._paused.get(each):
+                plan = self._renew(each)
+            if plan is None or not plan[5]:
+                return None
+        return self._fields[kind]
+
     def trigger(self, event: Hook) -> None:
         """Trigger a hook synchronously; each line in the log comes here, and nobody listens."""
         if not self._silent(type(event)):
@@ -113,21 +155,28 @@ class HookDispatch:
     async def invoke_addon(self, event: Hook) -> None:
         """Trigger a hook: call the listeners in order, as long as the plan holds; this is `trigger_event`."""
         kind = type(event)
-        chain = self._manager.chain
         plan = self._plans.get(kind) or self._renew(kind)
+        if self.is_ahead and (plan is None or not plan[5]):
+            await _TaskOfItsOwn()
+        chain = self._manager.chain
         if plan is None:
             await self._original(event)
             return
-        known, steps, last, field, name = plan
+        known, steps, last, field, name, _ = plan
         argument = getattr(event, field)
         done = failed = -1
+        waited = False
         listener: object = _WHOLE
         place: Place = ()
         for top, addon, objects, names, nested, after in steps:
             if top == failed:
                 continue
-            if chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
+            if objects is None:
+                if waited and not _holds(plan, chain):
+                    break
+            elif chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
                 break
+            waited = False
             try:
                 if addon is _WHOLE:
                     if await self._left_to_mitmproxy(chain[top], event):
@@ -140,6 +189,9 @@ class HookDispatch:
                     listener = addon
                     result = handler(argument)
                     if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                        waited = True
+                        if self.is_ahead and not _is_known_coroutine(handler):
+                            await _TaskOfItsOwn()
                         await result
             except AddonHalt:
                 return
@@ -152,7 +204,10 @@ class HookDispatch:
             done, place = top, after
         else:
             _, _, objects, names, nested, _ = last
-            if chain == known and True not in map(hasattr, objects, names) and not (nested and _changed(nested)):
+            if objects is None:
+                if not waited or _holds(plan, chain):
+                    return
+            elif chain == known and True not in map(hasattr, objects, names) and not (nested and _changed(nested)):
                 return
         self._strike(kind, plan)
         await self._rest(chain, done, listener, place, event)
@@ -162,7 +217,8 @@ class HookDispatch:
         plan = self._plans.get(kind) or self._renew(kind)
         if plan is None or plan[1]:
             return False
-        known, _, (_, _, objects, names, nested, _), _, _ = plan
+        known, _, (_, _, objects, names, nested, _), *_ = plan
+        assert objects is not None  # without listeners there is one step, and it looks at everything
         if self._manager.chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
             self._strike(kind, plan)
             return False
@@ -170,6 +226,8 @@ class HookDispatch:
 
     async def _rest(self, chain: list[object], done: int, listener: object, place: Place, event: Hook) -> None:
         """Do the rest of an event in mitmproxy's way: what is nested beside `listener`, and the top-level addons after `done`."""
+        if self.is_ahead:
+            await _TaskOfItsOwn()
         if listener is not _WHOLE and await self._left_to_mitmproxy(_Remaining(_remaining(listener, place)), event):
             return
         # The list may grow or be cut while we iterate, which is what mitmproxy's own loop sees as well.
@@ -205,7 +263,8 @@ class HookDispatch:
             self._paused[kind] = max(0, paused - 1)
             return None
         steps, last = _Survey(kind.name).of(self._manager.chain)
-        plan = (_content(self._manager.chain), steps, last, field, kind.name)
+        plain = all(addon is not _WHOLE and _is_plain(getattr(addon, kind.name)) for _, addon, *_ in steps)
+        plan = (_content(self._manager.chain), steps, last, field, kind.name, plain)
         self._plans[kind] = plan
         return plan
 
@@ -244,6 +303,15 @@ def _changed(nested: Nested) -> bool:
         if getattr(container, attribute, None) is not expected:
             return True
     return any(live != content for live, content in contents)
+
+
+def _holds(plan: Plan, chain: list[object]) -> bool:
+    """Whether all that a plan relies upon is so, also what was looked at together."""
+    known, steps, last, *_ = plan
+    return chain == known and not any(
+        objects is not None and (True in map(hasattr, objects, names) or (nested and _changed(nested)))
+        for _, _, objects, names, nested, _ in (*steps, last)
+    )
 
 
 class _Identical:
@@ -296,7 +364,8 @@ class _Survey:
                 for entry in entries:
                     self._visit(top, entry)
         self._close(len(chain), _WHOLE, ())
-        return tuple(self._steps[:-1]), self._steps[-1]
+        *steps, last = _drawn_together(self._steps, self._name)
+        return tuple(steps), last
 
     def _visit(self, top: int, entry: _Entry) -> None:
         self._watch_siblings(entry.after)
@@ -330,12 +399,46 @@ class _Survey:
         self._lists: dict[int, tuple[object, object]] = {}
 
 
+def _drawn_together(steps: list[Step], name: str) -> list[Step]:
+    """Look once where it cannot matter: listeners of mitmproxy's own and of ours change no addons while they run."""
+    made: list[Step] = []
+    first = 0
+    for at, step in enumerate(steps):
+        # After an error the other steps of a top-level addon are skipped, and with them what they look at for later ones.
+        skipped = first > 0 and steps[first - 1][0] == steps[first][0] != step[0]
+        if at and not skipped and _is_known(steps[at - 1][1], name):
+            made[first] = _with_looks_of(made[first], step)
+            step = (step[0], step[1], None, (), None, step[5])
+        else:
+            first = at
+        made.append(step)
+    return made
+
+
+def _is_known(listener: object, name: str) -> bool:
+    kind = type(listener)
+    ours = kind.__module__.startswith(("mitmproxy.addons.", f"{__name__.partition('.')[0]}."))
+    if listener is _WHOLE or not ours or name in getattr(listener, "__dict__", ()):
+        return False
+    return not inspect.iscoroutinefunction(getattr(listener, name))
+
+
+def _with_looks_of(step: Step, other: Step) -> Step:
+    top, listener, objects, names, nested, after = step
+    _, _, more, more_names, more_nested, _ = other
+    assert objects is not None and more is not None
+    if more_nested is not None:
+        before = nested or ((), ())
+        nested = (before[0] + more_nested[0], before[1] + more_nested[1])
+    return top, listener, objects + more, names + more_names, nested, after
+
+
 def _entries(addon: object, name: str, after: Place) -> Iterator[_Entry]:
     """An addon and what is nested in it, in mitmproxy's order. Raises _OddError."""
     if len(after) > DEPTH or not _steady(addon, name):
         raise _OddError
     handler = getattr(addon, name, _ABSENT)
-    if handler is not _ABSENT and not (handler and callable(handler)):
+    if handler is not _ABSENT and (_has_odd_truth(handler) or not (handler and callable(handler))):
         raise _OddError
     opened, children = _children(addon)
     yield _Entry(addon, handler is not _ABSENT, opened, children, after)
@@ -359,6 +462,25 @@ def _children(addon: object) -> tuple[tuple[Opened, ...], Siblings]:
     if type(children) not in (list, tuple):
         raise _OddError
     return ((addon, "addons", children),), children  # type: ignore[return-value]
+
+
+def _is_plain(handler: object) -> bool:
+    """Whether it cannot matter to a handler in which task it begins."""
+    if inspect.iscoroutinefunction(handler):
+        return _is_known_coroutine(handler)
+    return not inspect.isasyncgenfunction(handler)
+
+
+def _is_known_coroutine(handler: object) -> bool:
+    """mitmproxy's own coroutines are known not to ask for their task. But an ASGI app, which may, is the user's."""
+    module = str(getattr(handler, "__module__", ""))
+    ours = module.startswith("mitmproxy.addons.") and module != "mitmproxy.addons.asgiapp"
+    return ours and inspect.iscoroutinefunction(handler)
+
+
+def _has_odd_truth(handler: object) -> bool:
+    """Whether asking if a handler is true runs code, which may raise."""
+    return hasattr(type(handler), "__bool__") or hasattr(type(handler), "__len__")
 
 
 def _steady(addon: object, name: str) -> bool:

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -36,7 +37,7 @@ from mitmproxy.proxy.layers.http import (
 
 from ..errors import StartError, WireError
 from ..model import Outcome, Refusal
-from . import refusals, wire
+from . import echo, heads, refusals, wire
 from .alarms import Rung
 from .attempting import AttemptingStream
 from .guard import DEFECT
@@ -80,9 +81,12 @@ class ValetStream(AttemptingStream):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, Rung) and event.command.owner is self:
-            yield from self._guard(self.time_is_up())
-        elif not self.is_stale(event) and not isinstance(event, events.Wakeup):
-            yield from self._guard(super()._handle_event(event))
+            return self._guard(self.time_is_up())
+        if self.is_stale(event) or isinstance(event, events.Wakeup):
+            return _nothing()
+        if isinstance(event, RequestTrailers) and self.passage is not None:
+            return _nothing()  # no provider reads any, and a credential in them would be neither stripped nor masked
+        return self._guard(super()._handle_event(event))
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Events after a CONNECT or a 101, guarded like all others."""
@@ -109,7 +113,7 @@ class ValetStream(AttemptingStream):
     def _end_on(self, refusal: Refusal, outcome: Outcome) -> layer.CommandGenerator[None]:
         """End the call here and now: no hook is trusted to run any more."""
         flow: http.HTTPFlow | None = getattr(self, "flow", None)
-        passage = self.traffic.passage(flow)
+        passage = self.passage
         if self._asked and self.context.server.connected:
             yield SendHttp(RequestProtocolError(self.current_id, refusal.reason, ErrorCode.CANCEL), self.context.server)
         self.forget_attempt()
@@ -141,14 +145,16 @@ class ValetStream(AttemptingStream):
             return command
         if command.connection is self.context.client:
             self._answering = self._answering or _is_final(command.event)
-            if command.event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
-                return SendHttp(replace(command.event, stream_id=self.stream_id), command.connection)
-            return command
+            passage = self.passage
+            event = echo.scrub_event(command.event, passage, framed=passage is not None and self.flow.websocket is not None)
+            if event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
+                event = replace(event, stream_id=self.stream_id)
+            return command if event is command.event else SendHttp(event, command.connection)
         return self._to_server(command)
 
     def _to_server(self, command: SendHttp) -> commands.Command:
         event = command.event
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         if isinstance(event, RequestHeaders):
             assert isinstance(command.connection, connection.Server)
             request = self.traffic.wire_request(self.flow, passage, command.connection)
@@ -160,6 +166,21 @@ class ValetStream(AttemptingStream):
 
     # The request.
 
+    def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; a body that does not come at once must come within the deadline."""
+        answered: layer.CommandGenerator[None] = super().state_consume_request_body(event)
+        if isinstance(event, RequestData) and not self.request_body_buf and self.passage is not None:
+            if heads.get(self.flow.request.headers, b"content-length") != str(len(event.data)):
+                self.set_alarm(self.passage.snapshot.rules.gateway.deadline)
+        elif isinstance(event, RequestEndOfMessage):
+            self.no_alarm()
+        return answered
+
+    def body_is_late(self) -> layer.CommandGenerator[None]:
+        """The body did not come within the deadline."""
+        text = f"the request body did not come within {self._limit:g} s (gateway.deadline)"
+        yield from self._end_on(Refusal(408, "slow_request", text), Outcome.REFUSED)
+
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         """Remember the request target as it came; mitmproxy fills in host and authority right after."""
         self._arrival = Arrival(_form(event.request), event.request.authority, self.mode is http_layers.HTTPMode.transparent)
@@ -167,7 +188,7 @@ class ValetStream(AttemptingStream):
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Never hold more than `max_body`: stream it where host and path suffice to route, else 413."""
-        passage = self.traffic.passage(self.flow)
+        passage = self.passage
         buffer = self.request_body_buf if request else self.response_body_buf
         if passage is None or len(buffer) <= passage.snapshot.rules.gateway.max_body:
             return False
@@ -212,8 +233,9 @@ class ValetStream(AttemptingStream):
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
         """While nothing has reached the agent, a broken upstream is a failed attempt, not a closed connection."""
-        passage = self.traffic.passage(self.flow) if hasattr(self, "flow") else None
+        passage = self.passage
         if isinstance(event, ResponseProtocolError):
+            event = echo.scrub_event(event, passage)
             self._open = False
             if passage is not None and passage.dispatch is not None and self.is_heard() and self._agent_waits():
                 yield from self.attempt_failed(passage, Trouble(event.message))
@@ -242,6 +264,10 @@ class ValetStream(AttemptingStream):
         yield HttpResponseHeadersHook(self.flow)
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
+
+
+def _nothing() -> layer.CommandGenerator[None]:
+    yield from ()
 
 
 def _is_final(event: http_layers.HttpEvent) -> bool:

@@ -1,0 +1,205 @@
+"""Events of a connection through its layers, with hooks that need no task of their own.
+
+mitmproxy starts a task for each hook of a flow; its end waits for the lock of the connection, and for one more round of the
+event loop. But nearly all hooks have nothing to wait for: their listeners are plain functions. Here such a hook runs where
+it comes up, and its end is the next event of the same round. A hook with a coroutine among its listeners gets its task as
+ever, and one that turns out to wait goes on in a task from there.
+
+Three differences remain. For a plain function `asyncio.current_task` is the connection's own task, and the context variables
+that it sets are the connection's. A hook runs before what the layers command after it in the same event, not when that is
+done. And what has arrived meanwhile is seen after the end of the hook, not before: the order in which mitmproxy sees them is
+left to chance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Generator
+from types import CodeType
+from typing import Any
+
+from mitmproxy import flow
+from mitmproxy.proxy import commands, events, server
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.utils import asyncio_utils
+
+from . import hooks
+
+logger = logging.getLogger(__name__)
+
+_ORIGINAL = server.ConnectionHandler.server_event
+_HANDLE_HOOK = ProxyConnectionHandler.handle_hook
+_HOOK_TASK = server.ConnectionHandler.hook_task
+
+
+def install() -> bool:
+    """Drive all connections from here from now on; False, with a notice in the log, when mitmproxy's internals differ."""
+    problem = differences()
+    if problem is not None:
+        logger.warning("valetkey: each hook gets a task of its own, which is slower: %s", problem)
+        return False
+    server.ConnectionHandler.server_event = server_event  # type: ignore[method-assign]
+    return True
+
+
+def uninstall() -> None:
+    """Let mitmproxy drive its connections itself again."""
+    if server.ConnectionHandler.server_event is server_event:
+        server.ConnectionHandler.server_event = _ORIGINAL  # type: ignore[method-assign]
+
+
+# The names of the arguments are those of the method that this takes the place of.
+async def server_event(self: server.ConnectionHandler, event: events.Event) -> None:
+    """Give an event to the layers of a connection, and carry out what they command."""
+    async with self._server_event_lock:
+        # No `await` beyond this point: layers must never be entered twice.
+        ended: deque[events.Event] = deque((event,))
+        while ended:
+            self.timeout_watchdog.register_activity()
+            try:
+                for command in self.layer.handle_event(ended.popleft()):
+                    if isinstance(command, commands.SendData):
+                        _send(self, command)
+                    elif isinstance(command, commands.StartHook):
+                        if _start(self, command) and command.blocking:
+                            ended.append(events.HookCompleted(command))
+                    else:
+                        _carry_out(self, command)
+            except Exception:
+                self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+
+
+def _send(handler: server.ConnectionHandler, command: commands.SendData) -> None:
+    io = handler.transports.get(command.connection)
+    if io is not None:
+        assert io.writer
+        if not io.writer.is_closing():
+            io.writer.write(command.data)
+
+
+def _carry_out(handler: server.ConnectionHandler, command: commands.Command) -> None:
+    """What mitmproxy does for all other commands."""
+    match command:
+        case commands.OpenConnection():
+            assert command.connection not in handler.transports
+            name = f"server connection handler {command.connection.address}"
+            task = asyncio_utils.create_task(
+                handler.open_connection(command), name=name, keep_ref=False, client=handler.client.peername
+            )
+            handler.transports[command.connection] = server.ConnectionIO(handler=task)
+        case commands.RequestWakeup():
+            timer = asyncio_utils.create_task(
+                handler.wakeup(command),
+                name=f"wakeup timer ({command.delay:.1f}s)",
+                keep_ref=False,
+                client=handler.client.peername,
+            )
+            handler.wakeup_timer.add(timer)
+        case commands.ConnectionCommand() if command.connection not in handler.transports:
+            pass  # it has been closed already
+        case commands.CloseTcpConnection():
+            handler.close_connection(command.connection, command.half_close)
+        case commands.CloseConnection():
+            handler.close_connection(command.connection, False)
+        case commands.Log():
+            handler.log(command.message, command.level)
+        case _:
+            raise RuntimeError(f"Unexpected command: {command}")
+
+
+def _start(handler: server.ConnectionHandler, hook: commands.StartHook) -> bool:
+    """Run a hook; True when it is over, False when a task goes on with it."""
+    kind = type(handler)
+    if kind.handle_hook is not _HANDLE_HOOK or kind.hook_task is not _HOOK_TASK:
+        return _in_task(handler, hook, handler.hook_task(hook))
+    assert isinstance(handler, ProxyConnectionHandler)
+    manager = handler.master.addons
+    subject = hooks.subject_at_once(manager, type(hook))
+    if subject is None:
+        return _in_task(handler, hook, handler.hook_task(hook))
+    steps = manager.handle_lifecycle(hook)
+    try:
+        awaited = hooks.run_ahead(manager, steps)
+    except StopIteration:
+        if getattr(getattr(hook, subject), "intercepted", False):
+            return _in_task(handler, hook, _go_on(handler, hook, subject, None))
+        return True
+    except (Exception, asyncio.CancelledError) as error:
+        return _in_task(handler, hook, _fail(error))
+    return _in_task(handler, hook, _go_on(handler, hook, subject, _Begun(steps, awaited)))
+
+
+def _in_task(handler: server.ConnectionHandler, hook: commands.StartHook, work: Coroutine[Any, Any, None]) -> bool:
+    name, client = f"handle_hook({hook.name})", handler.client.peername
+    asyncio_utils.create_task(work, name=name, keep_ref=True, client=client)
+    return False
+
+
+async def _go_on(handler: ProxyConnectionHandler, hook: commands.StartHook, subject: str, begun: _Begun | None) -> None:
+    """The rest of mitmproxy's `hook_task`, for a hook that has to wait after all."""
+    with handler.timeout_watchdog.disarm():
+        if begun is not None:
+            await begun
+        data = getattr(hook, subject)
+        if isinstance(data, flow.Flow):
+            await data.wait_for_resume()
+    if hook.blocking:
+        await handler.server_event(events.HookCompleted(hook))
+
+
+async def _fail(error: BaseException) -> None:
+    """An error that mitmproxy lets end the task of the hook ends one here, too."""
+    raise error
+
+
+class _Begun:
+    """A coroutine that has run up to what it waits for. Whoever awaits this goes on with it."""
+
+    def __init__(self, steps: Coroutine[Any, Any, None], awaited: object) -> None:
+        self._steps, self._awaited = steps, awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            while True:
+                try:
+                    reply = yield self._awaited
+                except BaseException as error:  # whatever comes is for the coroutine, as in a plain `await`
+                    self._awaited = self._steps.throw(error)
+                else:
+                    self._awaited = self._steps.send(reply)
+        except StopIteration:
+            return
+        finally:
+            self._steps.close()
+
+
+_RELIED_UPON: dict[str, tuple[object, int, str]] = {
+    "ConnectionHandler.server_event": (
+        _ORIGINAL,
+        2,
+        "_server_event_lock timeout_watchdog register_activity layer handle_event isinstance commands OpenConnection connection "
+        "transports asyncio_utils create_task open_connection address client peername ConnectionIO RequestWakeup wakeup delay "
+        "wakeup_timer add ConnectionCommand SendData writer is_closing write data CloseTcpConnection close_connection half_close "
+        "CloseConnection StartHook hook_task name Log log message level RuntimeError Exception logging ERROR",
+    ),
+    "ConnectionHandler.hook_task": (
+        _HOOK_TASK, 2, "handle_hook blocking server_event events HookCompleted",
+    ),
+    "ProxyConnectionHandler.handle_hook": (
+        _HANDLE_HOOK, 2, "timeout_watchdog disarm args master addons handle_lifecycle isinstance flow Flow wait_for_resume",
+    ),
+}  # fmt: skip
+"""Methods that this module repeats: how many arguments they take, and the names they use."""
+
+
+def differences() -> str | None:
+    """What is not as this module expects it in mitmproxy, or None."""
+    if server.ConnectionHandler.server_event is not _ORIGINAL:
+        return "ConnectionHandler.server_event is replaced already"
+    for name, (function, arguments, used) in _RELIED_UPON.items():
+        code = getattr(function, "__code__", None)
+        if not isinstance(code, CodeType) or code.co_argcount != arguments or set(code.co_names) != set(used.split()):
+            return f"{name} is not what it was in mitmproxy 12.2"
+    return None

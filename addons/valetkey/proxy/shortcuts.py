@@ -1,0 +1,147 @@
+"""Faster twins of small functions of mitmproxy that run several times in every call. They give the same, or raise the same.
+
+A twin is only put in when its original is the one that it was written from; anything out of the ordinary is left to the original.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mitmproxy import http
+from mitmproxy.utils import typecheck
+
+logger = logging.getLogger(__name__)
+
+_ABSENT = object()
+
+
+class Shortcut(NamedTuple):
+    """A twin, where it goes, and by what its original is known: how many arguments it takes and the names it uses."""
+
+    owner: type
+    name: str
+    twin: Callable[..., Any]
+    arguments: int
+    used: str
+
+
+def install() -> bool:
+    """Put all twins in; False, with a notice in the log, when the functions of this mitmproxy are other ones."""
+    problem = differences()
+    if problem is not None:
+        logger.warning("valetkey: mitmproxy's own small functions are used, which are slower: %s", problem)
+        return False
+    for shortcut in SHORTCUTS:
+        setattr(shortcut.owner, shortcut.name, shortcut.twin)
+    return True
+
+
+def uninstall() -> None:
+    """Give mitmproxy its own functions back."""
+    for shortcut, original in zip(SHORTCUTS, _ORIGINALS, strict=True):
+        if vars(shortcut.owner).get(shortcut.name) is not shortcut.twin:
+            continue
+        if original is _ABSENT:
+            delattr(shortcut.owner, shortcut.name)
+        else:
+            setattr(shortcut.owner, shortcut.name, original)
+
+
+def differences() -> str | None:
+    """What is not as this module expects it in mitmproxy, or None."""
+    for shortcut, original in zip(SHORTCUTS, _ORIGINALS, strict=True):
+        name = f"{shortcut.owner.__name__}.{shortcut.name}"
+        if vars(shortcut.owner).get(shortcut.name, _ABSENT) is not original:
+            return f"{name} is replaced already"
+        # `python -O` has no checks of types, and so not the function that makes them.
+        code = getattr(getattr(shortcut.owner, shortcut.name, None), "__code__", None)
+        if not isinstance(code, types.CodeType) or (code.co_argcount, set(code.co_names)) != (
+            shortcut.arguments, set(shortcut.used.split()),
+        ):  # fmt: skip
+            return f"{name} is not what it was in mitmproxy 12.2"
+    return None
+
+
+# Types of the fields of a message: twelve checks, each of which asks `typing` anew.
+
+_EXACT: dict[type, tuple[tuple[str, frozenset[type]], ...]] = {}
+"""For each class of messages, the types that a field may have without any doubt."""
+
+
+def _post_init(self: http.MessageData) -> None:
+    kind = type(self)
+    plain = _EXACT.get(kind)
+    if plain is None:
+        plain = _EXACT[kind] = tuple((field.name, _types_of(field.type)) for field in dataclasses.fields(kind))
+    for name, types_ in plain:
+        value = getattr(self, name)
+        if type(value) not in types_:
+            typecheck.check_option_type(name, value, _type_of_field(kind, name))
+
+
+def _types_of(annotation: Any) -> frozenset[type]:
+    choices = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return frozenset(each for each in choices if type(each) is type or each is http.Headers)
+
+
+def _type_of_field(kind: type, name: str) -> Any:
+    return next(field.type for field in dataclasses.fields(kind) if field.name == name)
+
+
+# Headers: one pass over the fields, without a method call for each.
+
+
+def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
+    if type(self) is not http.Headers:
+        return _HEADERS_GET_ALL(self, name)
+    wanted = (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else _bytes(name)).lower()
+    found = [value for key, value in self.fields if key.lower() == wanted]
+    return [value.decode("utf-8", "surrogateescape") for value in found]
+
+
+def _bytes(name: Any) -> bytes:
+    if isinstance(name, bytes):
+        return name
+    return http._always_bytes(name)
+
+
+def _get(self: http.Headers, key: str | bytes, default: Any = None) -> Any:
+    if type(self) is not http.Headers:
+        return Mapping.get(self, key, default)
+    values = self.get_all(key)
+    return ", ".join(values) if values else default
+
+
+def _contains(self: http.Headers, key: Any) -> bool:
+    if type(self) is not http.Headers:
+        return Mapping.__contains__(self, key)
+    return bool(self.get_all(key))
+
+
+def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
+    if headers or type(self) is not http.Headers:
+        _HEADERS_INIT(self, fields, **headers)
+        return
+    self.fields = made = tuple(tuple(field) for field in fields)
+    for key, value in made:
+        if not isinstance(key, bytes) or not isinstance(value, bytes):
+            raise TypeError("Header fields must be bytes.")
+
+
+_HEADERS_INIT = http.Headers.__init__
+_HEADERS_GET_ALL: Callable[[http.Headers, str | bytes], list[str]] = http.Headers.get_all
+SHORTCUTS = (
+    Shortcut(http.MessageData, "__post_init__", _post_init, 1, "fields getattr name typecheck check_option_type type"),
+    Shortcut(
+        http.Headers, "__init__", _init, 2, "super __init__ fields isinstance bytes TypeError update items _always_bytes replace"
+    ),
+    Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
+    Shortcut(http.Headers, "get", _get, 3, "KeyError"),
+    Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
+)
+_ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)
