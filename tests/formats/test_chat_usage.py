@@ -80,3 +80,9 @@ def test_a_huge_event_passes_whole():
 def test_without_the_extra_chunk_any_bytes_pass(parts, seed):
     stream = b"".join(parts)
     assert passed(randomly(stream, seed, 9)) == stream
+
+
+def test_chunks_without_usage_are_not_cut(monkeypatch):
+    transducer = UsageChunkFilter()
+    monkeypatch.setattr(transducer._parser, "feed", None)
+    assert [transducer.feed(CHUNK), transducer.feed(CHUNK + CHUNK)] == [CHUNK, CHUNK + CHUNK]

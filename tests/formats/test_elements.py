@@ -59,3 +59,7 @@ def test_dropped_elements_are_counted():
 def test_garbage_raises_nothing(chunks):
     parser = ElementParser(20)
     assert all(name is None for chunk in chunks for name, _ in parser.feed(chunk))
+
+
+def test_nothing_may_come_between_a_backslash_and_what_it_escapes():
+    assert elements([b'[{"a":"\\', b"", b'"}"}]']) == [{"a": '"}'}]

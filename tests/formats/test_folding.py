@@ -248,14 +248,99 @@ def test_an_event_that_differs_in_more_is_not_known(name, data):
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"content":"a","text":"b"}',
         b'{"text":"choices"}',
         b'{"text":"a.delta"}',
-        b'{"text":"a \\" b"}',
         b"{}",
         BEFORE + b"x" * 5000 + AFTER,
     ],
-    ids=["two texts", "a word that is looked for", "an end that is looked for", "a quote", "no text", "too large"],
+    ids=["a word that is looked for", "an end that is looked for", "no text", "too large"],
 )
 def test_what_others_cannot_be_known_by(data):
     assert Likeness.of(None, data) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "other", "length"),
+    [
+        (b'{"text":"ab","obfuscation":"x"}', b'{"text":"a","obfuscation":"yz"}', 1),
+        (b'{"sequence_number":4,"delta":"ab"}', b'{"sequence_number":15,"delta":"abc"}', 3),
+        (b'{"text":"a","usageMetadata":{"totalTokenCount":9}}', b'{"text":"b","usageMetadata":{"totalTokenCount":10}}', 1),
+        (b'{"text":"a","usage":{"prompt_tokens":9}}', b'{"text":"b","usage":{"prompt_tokens":10}}', 1),
+        (b'{"text":"a"}  }', b'{"text":"b"}       }', 1),
+        (b'{"content":"a","reasoning":"b"}', b'{"content":"","reasoning":"bcd"}', 3),
+        (b'{"text":"a"}', b'{"text":"\\n \\"b\\" \\\\"}', 11),
+    ],
+    ids=["noise", "number", "totals of Gemini", "totals", "padding", "two texts", "escapes"],
+)
+def test_an_event_may_differ_in_what_says_nothing(known, other, length):
+    assert Likeness.of(None, known).length(None, other) == length
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b'{"text":"a","obfuscation":"error"}',
+        b'{"text":"a","obfuscation":"x","error":"y"}',
+        b'{"text":"a","obfuscation":"x\\"}',
+        b'{"text":"a","obfuscation":["x"]}',
+    ],
+    ids=["a word that is looked for", "another member", "no end", "no string"],
+)
+def test_noise_is_looked_at(other):
+    assert Likeness.of(None, b'{"text":"a","obfuscation":"x"}').length(None, other) == -1
+
+
+@pytest.mark.parametrize(
+    ("chunk", "length"),
+    [
+        (b'event: x\ndata: {"text":"abc"}\n\n', 3),
+        (b'event: y\ndata: {"text":"abc"}\n\n', -1),
+        (b'event: x\ndata: {"text":"a\nc"}\n\n', -1),
+        (b'event: x\ndata: {"text":"a\rc"}\n\n', -1),
+        (b'event: x\ndata: {"text":"abc"}\n\nevent: x\ndata: {"text":"abc"}\n\n', -1),
+        (b'event: x\ndata: {"text":"abc"}\n', -1),
+        (b'event: x\ndata: {"text":"' + b"x" * 5000 + b'"}\n\n', -1),
+    ],
+    ids=["alike", "another name", "a line end", "a carriage return", "two events", "not the end", "too large"],
+)
+def test_a_chunk_is_known_where_it_is_one_event(chunk, length):
+    data = b'{"text":"a"}'
+    alike = Likeness.of("x", data).within(b"event: x\ndata: " + data + b"\n\n", data)
+    assert alike.length_in(chunk) == length
+
+
+def test_the_data_of_a_chunk_is_found_again():
+    data = b'{"text":"a"}'
+    alike = Likeness.of(None, data).within(b"data: " + data + b"\r\n\r\n", data)
+    assert alike.data_in(b'data: {"text":"other"}\r\n\r\n') == b'{"text":"other"}'
+
+
+def test_an_event_in_several_lines_is_not_known_as_a_chunk():
+    assert Likeness.of(None, b'{"text":\n"a"}').within(b'data: {"text":\ndata: "a"}\n\n', b'{"text":\n"a"}') is None
+
+
+GEMINI_TOTALS = b'{"candidates":[],"usageMetadata":{"promptTokenCount":1}}'
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "expected"),
+    [
+        (Format.GEMINI_GENERATE, GEMINI_TOTALS, True),
+        (Format.GEMINI_GENERATE, b'{"usageMetadata": {"trafficType":"x", "totalTokenCount" : 1}, "modelVersion": "m"}', True),
+        (Format.GEMINI_GENERATE, b'{"usageMetadata":{"trafficType":"x"}}', False),
+        (Format.GEMINI_GENERATE, b'{"candidates":[{"args":{"usageMetadata":{"totalTokenCount":1}}}]}', False),
+        (Format.GEMINI_GENERATE, b'{"text":"usageMetadata"}', False),
+        (Format.OPENAI_CHAT, b'{"usage":{"prompt_tokens":1}}', True),
+        (Format.OPENAI_CHAT, b'{"usage":{}}', False),
+        (Format.OPENAI_CHAT, b'{"usage":null}', False),
+        (Format.OPENAI_CHAT, b'{"choices":[{"usage":{"prompt_tokens":1}}]}', False),
+        (Format.ANTHROPIC_MESSAGES, b'{"usage":{"input_tokens":1}}', False),
+    ],
+)
+def test_totals_are_known_by_their_place(format, data, expected):
+    assert fold_for(format).has_totals(data) is expected
+
+
+@pytest.mark.parametrize("word", ["error", "finishReason", "promptFeedback", "groundingMetadata"])
+def test_an_event_with_totals_may_hold_more(word):
+    assert fold_for(Format.GEMINI_GENERATE).has_more(json.dumps({word: "x"}).encode())

@@ -102,6 +102,53 @@ def test_what_is_accepted_a_strict_parser_accepts(body):
     json.loads(body, parse_constant=lambda name: pytest.fail(name))
 
 
+def outcome(body):
+    """What a scan gives: the members with their spans, or that it refuses."""
+    try:
+        members = scan(body)
+    except JsonScanError:
+        return "refused"
+    return members.start, members.end, dict(members)
+
+
+NEARLY_JSON = st.one_of(
+    OBJECTS.map(json.dumps),
+    OBJECTS.map(lambda document: json.dumps(document, indent=1, ensure_ascii=False)),
+    st.text('{}[]",:\\ \n019.-eEtrufalsn\u00e9').map(lambda text: '{"a":' + text + "}"),
+    st.tuples(OBJECTS.map(json.dumps), st.integers(0), st.sampled_from('{}[]",:\\ 0-e\n')).map(
+        lambda drawn: drawn[0][: drawn[1] % len(drawn[0])] + drawn[2] + drawn[0][drawn[1] % len(drawn[0]) + 1 :]
+    ),
+).map(lambda text: text.encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=80)
+@given(NEARLY_JSON)
+def test_a_parsed_body_and_a_matched_one_give_the_same(body):
+    parsed = outcome(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("valetkey.formats.jsonscan.PARSED", 0)
+        assert outcome(body) == parsed
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH])
+@pytest.mark.parametrize("padding", [0, 20_000], ids=["counted", "walked"])
+@pytest.mark.parametrize(
+    "shape", ["%s", '{"b":%s,"b":1}', '[%s,"[[["]', '{"b":[1,{}],"c":%s}'], ids=["alone", "hidden", "in a list", "a member"]
+)
+def test_both_ways_count_levels_alike(shape, padding, depth):
+    deep = "[" * (depth - 1) + "]" * (depth - 1)
+    body = f'{{"a":{shape % deep},"p":[[["{"[" * padding}"]]]}}'.encode()
+    parsed = outcome(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("valetkey.formats.jsonscan.PARSED", 0)
+        assert outcome(body) == parsed
+
+
+def test_a_long_value_is_refused_for_its_depth_alone(monkeypatch):
+    monkeypatch.setattr("valetkey.formats.jsonscan._COUNTED", 0)
+    assert list(scan(b'{"a":[' + b"[[]]," * 1000 + b"0]}")) == ["a"]
+
+
 def test_an_error_names_the_offset():
     with pytest.raises(JsonScanError, match="byte 9"):
         scan(b'{"model":oops}')

@@ -45,3 +45,10 @@ def test_nothing_of_a_dropped_line_comes_out_at_the_end():
 @given(st.binary(), st.integers(0, 9))
 def test_chunks_do_not_change_the_lines(data, seed):
     assert lines(randomly(data, seed, 3)) == lines([data])
+
+
+@pytest.mark.parametrize(("chunk", "between"), [(b"a\n", True), (b"a", False), (b"x" * 200, False)])
+def test_a_stream_stands_between_two_lines(chunk, between):
+    parser = LineParser(100)
+    parser.feed(chunk)
+    assert parser.between is between

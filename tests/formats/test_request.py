@@ -152,3 +152,45 @@ def test_a_form_of_too_many_parts_is_refused():
 def test_any_form_raises_nothing_else(parts):
     with suppress(JsonScanError):
         read_multipart_model(b"".join(parts), FORM)
+
+
+@pytest.mark.parametrize(
+    "model", [b"gpt-4o\\ud800", b"gpt-4o\\n", b"gpt-4o\\u0000", b"\\udc00\\ud800", b"gpt-4o\\u2028", b"gpt-4o\x7f"]
+)
+def test_threat_47_a_model_that_cannot_be_printed_is_refused(model):
+    with pytest.raises(JsonScanError, match="cannot be printed"):
+        read_request(b'{"model":"' + model + b'"}')
+
+
+def test_a_whole_surrogate_pair_is_a_character():
+    assert read_request(b'{"model":"x\\ud83d\\ude00"}').model == "x\U0001f600"
+
+
+def test_half_a_surrogate_pair_elsewhere_is_the_agents_own():
+    assert read_request(b'{"model":"x","messages":["\\ud800"]}').model == "x"
+
+
+@pytest.mark.parametrize("model", [b"whisper\xff", b"whis\0per", b"whis\nper"])
+def test_threat_47_a_model_of_a_form_that_cannot_be_printed_is_refused(model):
+    with pytest.raises(JsonScanError, match="cannot be printed"):
+        read_multipart_model(field(b"model", model) + CLOSE, FORM)
+
+
+@pytest.mark.parametrize("name", [b"name*=utf-8''model", b"name*0=mo; name*1=del", b"name * = utf-8''model", b'name="mod\\el"'])
+def test_threat_47_an_encoded_name_in_a_form_is_refused(name):
+    with pytest.raises(JsonScanError, match="encoded"):
+        read_multipart_model(part(b"Content-Disposition: form-data; " + name, b"gpt-4o-transcribe") + CLOSE, FORM)
+
+
+def test_the_name_of_a_file_may_be_encoded():
+    file = part(b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''a.wav", b"RIFF")
+    assert read_multipart_model(file + field(b"model", b"whisper-1") + CLOSE, FORM) == "whisper-1"
+
+
+@pytest.mark.parametrize(
+    "written", [b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"']
+)
+def test_threat_47_a_name_is_read_with_blanks_and_folds(written):
+    form = field(b"model", b"whisper-1") + part(b"Content-Disposition: " + written, b"gpt-4o-transcribe") + CLOSE
+    with pytest.raises(JsonScanError, match="more than once"):
+        read_multipart_model(form, FORM)

@@ -158,3 +158,35 @@ def test_an_event_that_comes_in_many_pieces_is_not_looked_at_anew_each_time():
     parser = SseParser()
     parser.feed(b"data: " + b"x" * 10_000)
     assert parser._take_common(b"x") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "taken"),
+    [
+        (b"", b"data: a\n\n", True),
+        (b"data: a\n\n", b"data: b\n\ndata: c\n\n", True),
+        (b"", b"data: a\n", False),
+        (b"", b"data: a\r\n\r\n", False),
+        (b"data: a", b"\n\n", False),
+    ],
+    ids=["one", "two", "not the end", "another line end", "the rest of one"],
+)
+def test_whole_events_can_be_skipped(before, data, taken):
+    parser = SseParser()
+    parser.feed(before)
+    assert parser.skip(data) is taken
+
+
+def test_what_follows_a_skipped_event_is_cut():
+    parser = SseParser()
+    parser.skip(b"data: a\n\n")
+    assert [event.data for event in parser.feed(b"data: b\n\n")] == [b"b"]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "between"), [(b"", False), (b"data: a\n\n", True), (b"data: a\n\ndata:", False), (b"data: " + b"x" * 99, False)]
+)
+def test_a_stream_stands_between_two_events(chunk, between):
+    parser = SseParser(limit=50)
+    parser.feed(chunk)
+    assert parser.between is between

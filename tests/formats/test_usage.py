@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -394,35 +395,108 @@ CHUNKS = {
     Format.GEMINI_GENERATE: lambda text, extra: {"candidates": [{"content": {"parts": [{"text": text}]}}]} | extra,
     Format.OLLAMA_CHAT: lambda text, extra: {"model": "m", "message": {"content": text}, "done": False} | extra,
 }
-EXTRAS = st.sampled_from(
-    [{}] * 5 + [{"usage": None}, {"usage": {"prompt_tokens": 1}}, {"error": {"message": "x"}}, {"model": "n"}]
+COUNTS = st.integers(0, 12)
+EXTRAS = st.one_of(
+    st.sampled_from(
+        [{}] * 5 + [{"usage": None}, {"usage": {}}, {"error": {"message": "x"}}, {"model": "n"}, {"x_groq": {"a": 1}}]
+    ),
+    COUNTS.map(lambda count: {"usage": {"prompt_tokens": 1, "completion_tokens": count}}),
+    COUNTS.map(lambda count: {"usageMetadata": {"promptTokenCount": 1, "totalTokenCount": count}, "modelVersion": "v"}),
+    COUNTS.map(lambda count: {"usageMetadata": {"trafficType": "x"}, "args": {"usageMetadata": {"totalTokenCount": count}}}),
+    COUNTS.map(lambda count: {"obfuscation": "x" * count}),
+    COUNTS.map(lambda count: {"sequence_number": count}),
 )
+ROWS = st.tuples(TEXTS, EXTRAS, st.integers(1, 6)).map(lambda row: [row[:2]] * row[2])
 
 
 class Forgetful(UsageTap):
-    def _learn(self, name, data):
+    def _learn(self, name, data, has_totals):
         """Nothing."""
 
 
-@given(format=st.sampled_from(sorted(CHUNKS)), said=st.lists(st.tuples(TEXTS, EXTRAS), max_size=12), named=st.booleans())
+@given(
+    format=st.sampled_from(sorted(CHUNKS)), said=st.lists(ROWS, max_size=6).map(lambda rows: [*chain(*rows)]), named=st.booleans()
+)
 def test_events_are_read_alike_whatever_came_before(format, said, named):
     quick, slow = UsageTap(format, "text/event-stream"), Forgetful(format, "text/event-stream")
-    for text, extra in [("hello", {"model": "m"}), *said]:
+    for text, extra in [("hello", {"model": "m"}), *[("word", said[0][1] if said else {})] * 5, *said]:
         event = CHUNKS[format](text, extra)
         head = f"event: {event['type']}\n" if named and "type" in event else ""
         for tap in (quick, slow):
             tap.feed(f"{head}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode())
-        seen = [(t.events, t.output_chars, t.saw_content, t.document, t.error, t.complete, t.problem) for t in (quick, slow)]
-        assert seen[0] == seen[1]
+        assert seen(quick) == seen(slow)
+    assert (quick.document, quick.response_id) == (slow.document, slow.response_id)
+
+
+@given(
+    format=st.sampled_from(sorted(CHUNKS)),
+    said=st.lists(ROWS, max_size=6).map(lambda rows: [*chain(*rows)]),
+    seed=st.integers(0, 9),
+)
+def test_events_are_read_alike_however_they_are_cut(format, said, seed):
+    stream = b"".join(
+        b"data: " + json.dumps(CHUNKS[format](text, extra), separators=(",", ":")).encode() + b"\r\n\r\n"
+        for text, extra in [("hello", {"model": "m"}), *[("word", {})] * 5, *said]
+    )
+    whole, cut = (tapped(format, SSE, chunks) for chunks in ([stream], randomly(stream, seed, 200)))
+    assert (seen(whole), whole.document) == (seen(cut), cut.document)
+
+
+def seen(tap):
+    return tap.events, tap.output_chars, tap.saw_content, tap.error, tap.complete, tap.problem
+
+
+@pytest.mark.parametrize("line", [b"\n\ndata: {}", b"\rdata: {}", b"\nevent: error"])
+def test_a_line_that_ends_in_a_text_is_no_text(line):
+    tap, chunk = UsageTap(Format.OPENAI_CHAT, SSE), b'data: {"model":"m","choices":[{"delta":{"content":"%b"}}]}\n\n'
+    for text in [b"x"] * 9 + [line]:
+        tap.feed(chunk % text)
+    other = Forgetful(Format.OPENAI_CHAT, SSE)
+    for text in [b"x"] * 9 + [line]:
+        other.feed(chunk % text)
+    assert seen(tap) == seen(other)
+
+
+TOTALS = [
+    pytest.param(Format.GEMINI_GENERATE, "usageMetadata", lambda n: {"promptTokenCount": 5, "totalTokenCount": n}, id="gemini"),
+    pytest.param(Format.OPENAI_CHAT, "usage", lambda n: {"prompt_tokens": 5, "completion_tokens": n}, id="chat"),
+]
+
+
+def with_totals(format, name, totals, count, last=None):
+    """A stream whose every event has the totals so far."""
+    return [
+        event({"model": "m", "modelVersion": "m", **CHUNKS[format]("word", {}), name: totals(number)}) for number in range(count)
+    ] + [event(last)] * (last is not None)
+
+
+@pytest.mark.parametrize("format, name, totals", TOTALS)
+def test_of_totals_the_last_counts(format, name, totals):
+    tap = tapped(format, SSE, with_totals(format, name, totals, 20))
+    assert (tap.document or {})[name] == totals(19)
+
+
+@pytest.mark.parametrize("format, name, totals", TOTALS)
+def test_totals_are_read_before_what_comes_after_them(format, name, totals):
+    tap = tapped(format, SSE, with_totals(format, name, totals, 20, {"error": {"message": "x"}}))
+    assert ((tap.document or {})[name], tap.error is not None) == (totals(19), True)
+
+
+@pytest.mark.parametrize("format, name, totals", TOTALS)
+def test_only_the_first_and_the_last_totals_are_parsed(monkeypatch, format, name, totals):
+    parsed = []
+    decoded = json.loads
+    monkeypatch.setattr("valetkey.formats.usage._decoded", lambda data: parsed.append(data) or decoded(data))
+    assert tapped(format, SSE, with_totals(format, name, totals, 200)).document and len(parsed) == 2
 
 
 def test_events_that_differ_only_in_their_text_are_not_searched_again(monkeypatch):
     tap = UsageTap(Format.OPENAI_CHAT, "text/event-stream")
     chunks = [b'data: {"model":"m","choices":[{"delta":{"content":"%d"}}]}\n\n' % number for number in range(20)]
-    for chunk in chunks[:3]:
+    for chunk in chunks[:5]:
         tap.feed(chunk)
     monkeypatch.setattr(tap, "_read_event", None)
-    for chunk in chunks[3:]:
+    for chunk in chunks[5:]:
         tap.feed(chunk)
     assert (tap.events, tap.output_chars) == (20, 30)
 
@@ -430,5 +504,5 @@ def test_events_that_differ_only_in_their_text_are_not_searched_again(monkeypatc
 def test_a_stream_whose_events_all_differ_is_not_learned_for_ever():
     tap = UsageTap(Format.OPENAI_CHAT, "text/event-stream")
     for number in range(100):
-        tap.feed(b'data: {"model":"m","choices":[{"delta":{"content":"x"}}],"obfuscation":"%d"}\n\n' % number)
+        tap.feed(b'data: {"model":"m","choices":[{"delta":{"content":"x"}}],"elapsed":"%d"}\n\n' % number)
     assert tap._lessons <= 0

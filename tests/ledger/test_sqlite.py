@@ -52,6 +52,25 @@ def test_a_call_has_one_receipt(store):
     assert [each.agent for each in store.receipts(Query())] == ["a"]
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+def test_batches_of_any_size_are_written_in_order(store, count):
+    store.add([receipt(id=str(number), time=float(number)) for number in range(count)])
+    assert ids(store) == [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+def test_a_receipt_that_is_there_does_not_keep_others_out(store, count):
+    store.add([receipt(id="0", time=0.0), receipt(id="7", time=7.0)])
+    store.add([receipt(id=str(number), time=float(number)) for number in range(count)])
+    assert len(ids(store)) == len({"0", "7", *map(str, range(count))})
+
+
+def test_a_large_batch_is_all_or_nothing(store):
+    with pytest.raises(LedgerError):
+        store.add([*(receipt(id=str(number)) for number in range(99)), receipt(id="99", agent=None)])
+    assert ids(store) == []
+
+
 def test_a_batch_is_all_or_nothing(store):
     with pytest.raises(LedgerError):
         store.add([receipt(id="1"), receipt(id="2", agent=None)])

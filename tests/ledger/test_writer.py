@@ -58,6 +58,25 @@ def test_what_is_submitted_is_written(stage):
     assert writer.flush(5) and store.kept == ["a"]
 
 
+def test_receipts_that_come_one_after_the_other_wake_the_thread_once(monkeypatch):
+    store, rounds = Store(), []
+    writer = LedgerWriter(store, pytest.fail, interval=30.0)
+    write = writer._write
+    monkeypatch.setattr(writer, "_write", lambda: (rounds.append(writer.pending), write()))
+    writer.start()
+    for n in range(50):
+        writer.submit(receipt(id=str(n)))
+    assert writer.flush(5) and writer.close(5) and rounds == [50, 0]
+
+
+def test_waiting_for_the_write_does_not_wait_for_the_interval():
+    store = Store()
+    writer = LedgerWriter(store, pytest.fail, interval=30.0)
+    writer.start()
+    writer.submit(receipt(id="a"))
+    assert (writer.flush(5), writer.close(5), store.kept) == (True, True, ["a"])
+
+
 def test_closing_writes_what_is_left(stage):
     writer, store, _ = stage
     writer.start()

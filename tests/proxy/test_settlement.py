@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from mitmproxy import flow as mitm_flow
@@ -9,7 +10,9 @@ from mitmproxy import http
 from support import making
 from support.playing import broken
 from valetkey.assembly import assemble_on
+from valetkey.model import Outcome
 from valetkey.policy import metering
+from valetkey.proxy import settlement
 
 ANSWER = {"model": "gpt-4o-2024-08-06", "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}}
 
@@ -91,3 +94,149 @@ def test_a_defect_in_metering_does_not_cost_the_receipt(caplog, name):
 def test_an_answer_without_usage_is_estimated():
     receipt = settled(body={"model": "gpt-4o", "choices": [{"message": {"content": "hello"}}]})[0]
     assert receipt.usage_source == "estimated" and "usage_missing" in receipt.notes
+
+
+class Later(list):
+    """Steps that were put off: (seconds, step)."""
+
+    def __call__(self, seconds, step):
+        self.append((seconds, step))
+
+    def run(self, until=1.0):
+        """Run what is due by then, the earliest first."""
+        due = sorted((each for each in self if each[0] <= until), key=lambda each: each[0])
+        self[:] = [each for each in self if each[0] > until]
+        for _, step in due:
+            step()
+
+
+def ended_later(finish=lambda flow, answers: answers.response(flow), body=ANSWER, status=200):
+    """A call that ended where nobody looks at flows; gives what was put off, too."""
+    runtime, later = making.runtime(), Later()
+    runtime.writer, runtime.later = Ledger(), later
+    _, intake, answers, *_ = assemble_on(runtime)
+    flow = making.flow()
+    intake.requestheaders(flow)
+    intake.request(flow)
+    making.attempt(runtime, flow)
+    flow.response = http.Response.make(status, json.dumps(body).encode(), {"content-type": "application/json"})
+    answers.responseheaders(flow)
+    finish(flow, answers)
+    return flow, runtime, later, answers
+
+
+def test_the_receipt_comes_when_the_answer_has_gone_out():
+    _, runtime, later, _ = ended_later()
+    before = list(runtime.writer.receipts)
+    later.run()
+    assert (before, [receipt.usage_source for receipt in runtime.writer.receipts]) == ([], ["reported"])
+
+
+def test_a_receipt_that_was_put_off_is_as_one_that_was_not():
+    _, runtime, later, _ = ended_later()
+    later.run()
+    now = settled()[0]
+    ours = replace(runtime.writer.receipts[0], id=now.id, client=now.client, request_id=now.request_id)
+    assert ours == now
+
+
+def test_the_duration_does_not_count_what_was_put_off():
+    _, runtime, later, _ = ended_later()
+    runtime.monotonic = lambda: 5000.0
+    later.run()
+    assert runtime.writer.receipts[0].duration_ms == 0.0
+
+
+def test_several_endings_are_put_off_once_and_keep_their_order():
+    flow, runtime, later, answers = ended_later()
+    others = [making.flow(host="api.openai.com") for _ in range(3)]
+    intake = assemble_on(runtime)[1]
+    for other in others:
+        intake.requestheaders(other)
+        answers.error(other)
+    count = sum(seconds > 0 for seconds, _ in later)
+    later.run()
+    ids = [runtime.passages.of(each).id for each in (flow, *others)]
+    assert (count, [receipt.id for receipt in runtime.writer.receipts]) == (1, ids)
+
+
+def test_a_call_is_over_for_the_pools_before_its_receipt_is_written():
+    flow, runtime, later, _ = ended_later()
+    later.run(until=0.0)
+    passage = runtime.passages.of(flow)
+    assert (passage.outcome, runtime.writer.receipts) == (Outcome.OK, [])
+
+
+def test_many_calls_do_not_wait_for_their_receipts():
+    flow, runtime, later, answers = ended_later()
+    intake = assemble_on(runtime)[1]
+    for _ in range(settlement.MANY - 1):
+        other = making.flow(host="api.openai.com")
+        intake.requestheaders(other)
+        answers.error(other)
+    later.run(until=0.0)
+    assert len(runtime.writer.receipts) == settlement.MANY
+
+
+def test_a_call_that_was_put_off_is_settled_once():
+    _, runtime, later, answers = ended_later(lambda flow, answers: (answers.response(flow), answers.error(flow)))
+    later.run()
+    answers.done()
+    assert len(runtime.writer.receipts) == 1
+
+
+def test_the_end_of_the_process_does_not_wait():
+    _, runtime, _, answers = ended_later()
+    answers.done()
+    assert [receipt.outcome for receipt in runtime.writer.receipts] == ["ok"]
+
+
+def test_after_the_end_nothing_is_put_off():
+    _, runtime, later, _ = ended_later(lambda flow, answers: answers.done())
+    assert (len(runtime.writer.receipts), later) == (1, [])
+
+
+@pytest.mark.parametrize(("status", "closed"), [(200, False), (429, True)])
+def test_only_a_good_answer_keeps_its_key_until_it_has_gone_out(status, closed):
+    flow, runtime, _, _ = ended_later(status=status)
+    assert (runtime.passages.of(flow).outcome is not None) is closed
+
+
+def test_an_error_inside_a_good_answer_is_found_later():
+    _, runtime, later, _ = ended_later(body={"error": {"message": "overloaded"}})
+    later.run()
+    assert runtime.writer.receipts[0].outcome == "server"
+
+
+@pytest.mark.parametrize("body", [ANSWER, {}])
+def test_where_nobody_looks_no_flow_is_decorated(body):
+    flow, _, later, _ = ended_later(body=body)
+    later.run()
+    assert (flow.comment, flow.metadata) == ("", {})
+
+
+def test_the_canary_leaves_no_trace_also_when_it_is_put_off():
+    def finish(flow, answers):
+        answers.runtime.proving = True
+        answers.response(flow)
+        answers.runtime.proving = False
+
+    _, runtime, later, _ = ended_later(finish)
+    later.run()
+    assert runtime.writer.receipts == []
+
+
+def test_a_defect_in_the_receipt_leaves_the_least_of_one():
+    with broken(settlement, "_finished"):
+        receipt = settled()[0]
+    assert (receipt.outcome, receipt.agent, receipt.attempts) == ("gateway", "default", ())
+
+
+def test_a_defect_in_one_receipt_does_not_cost_the_next():
+    _, runtime, later, answers = ended_later()
+    other = making.flow()
+    assemble_on(runtime)[1].requestheaders(other)
+    answers.error(other)
+    with broken(settlement, "log_call"):
+        later.run()
+    assert len(runtime.writer.receipts) == 2

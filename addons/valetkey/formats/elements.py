@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
-_MARKS = re.compile(rb'[\[\]{}"\\]')
+_INSIDE = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_inside = re.compile(_INSIDE, re.DOTALL)
+"""Up to the end of a string, or of the data. A backslash without what it escapes is left."""
+_outside = re.compile(rb'[^"\[\]{}]*+(?:"' + _INSIDE + rb'"[^"\[\]{}]*+)*+', re.DOTALL)
+"""Up to the next bracket, over all complete strings; or to a string that does not end in the data."""
 
 
 class ElementParser:
@@ -20,29 +24,34 @@ class ElementParser:
         self._escaped = False
         self._dropping = False
 
+    @property
+    def between(self) -> bool:
+        """No chunk is an element by itself: commas stand between them."""
+        return False
+
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
         """The elements that `data` completes; they have no name."""
         found: list[tuple[str | None, bytes]] = []
+        if not data:
+            return found
         start = 0
-        at = 0
-        while at < len(data):
-            if self._escaped:
-                self._escaped = False
-                at += 1
-                continue
-            mark = _MARKS.search(data, at)
-            if mark is None:
-                break
-            at = mark.end()
-            before = self._depth
-            self._turn(mark.group())
-            if before == 1 and self._depth == 2:
-                start = mark.start()
-                self._buffer.clear()
-            elif before == 2 and self._depth == 1:
-                self._keep(data[start:at])
-                found += self._taken()
-                start = at
+        at = self._after_string(data) if self._in_string else 0
+        while not self._in_string and (at := _end(_outside, data, at)) < len(data):
+            mark = data[at : at + 1]
+            at += 1
+            if mark == b'"':
+                at = self._open_string(data, at)
+            elif mark in b"[{":
+                self._depth += 1
+                if self._depth == 2:
+                    start = at - 1
+                    self._buffer.clear()
+            else:
+                self._depth -= 1
+                if self._depth == 1:
+                    self._keep(data[start:at])
+                    found += self._taken()
+                    start = at
         if self._depth >= 2:
             self._keep(data[start:])
         return found
@@ -51,16 +60,18 @@ class ElementParser:
         """Nothing: an element that did not end is none."""
         return []
 
-    def _turn(self, mark: bytes) -> None:
-        if self._in_string:
-            self._escaped = mark == b"\\"
-            self._in_string = mark != b'"'
-        elif mark == b'"':
-            self._in_string = True
-        elif mark in b"[{":
-            self._depth += 1
-        elif mark in b"]}":
-            self._depth -= 1
+    def _open_string(self, data: bytes, at: int) -> int:
+        """Step into a string that does not end in the data; where to go on."""
+        self._in_string = True
+        return self._after_string(data, at)
+
+    def _after_string(self, data: bytes, at: int = 0) -> int:
+        """The offset after the string that `at` stands in; it is still inside where that does not end in the data."""
+        at += self._escaped
+        end = _end(_inside, data, at)
+        self._escaped = data[end : end + 1] == b"\\"
+        self._in_string = data[end : end + 1] != b'"'
+        return min(end + 1, len(data))
 
     def _keep(self, data: bytes) -> None:
         if not self._dropping:
@@ -75,3 +86,8 @@ class ElementParser:
         self._buffer.clear()
         self._dropping = False
         return [] if dropped else [(None, element)]
+
+
+def _end(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
+    match = pattern.match(data, at)
+    return match.end() if match else at

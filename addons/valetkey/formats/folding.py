@@ -15,19 +15,32 @@ from ..model import Format
 
 Event = Mapping[str, Any]
 
+_STRING = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
+
 # Text of an answer, under the names that the formats have for it. A quote inside a JSON string is escaped, so text that only
 # quotes such a member is no match.
-_TEXT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|text|thinking|partial_json|arguments|delta|response)"\s*:\s*'
-    rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"',
+_NAMES = rb'(?:content|reasoning_content|reasoning|refusal|text|thinking|partial_json|arguments|delta|response)"\s*:\s*"'
+_TEXT = re.compile(rb'"' + _NAMES + rb"(" + _STRING + rb')"', re.DOTALL)
+_GAP = re.compile(
+    rb'"(?:' + _NAMES + rb"(?P<text>" + _STRING + rb')"'
+    rb'|(?:obfuscation|created_at|p)"\s*:\s*"(?P<noise>' + _STRING + rb')"'
+    rb'|\w++(?:(?<=_tokens)|(?<=okenCount)|(?<=sequence_number))"\s*:\s*(?P<number>\d++))'
+    rb"|(?P<spaces> ++)(?=\}\Z)",
     re.DOTALL,
-)
+)  # fmt: skip
+"""What differs between two events of a stream: text, noise, numbers, spaces. `obfuscation` pads events to hide their length
+(https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options), as do `p` (Cloudflare) and spaces before
+the last brace (Anthropic)."""
+_end_of_string = re.compile(_STRING, re.DOTALL)
+_end_of_bare = {"number": re.compile(rb"\d*+"), "spaces": re.compile(rb" *+")}
+
 _WORDS = frozenset({
     b"usage", b"usageMetadata", b"error", b"x_groq", b"choices", b"model", b"finishReason", b"promptFeedback",
-    b"content_block_delta", b"message_stop",
+    b"content_block_delta", b"message_stop", b"groundingMetadata",
 })  # fmt: skip
 """What a fold looks for between two quotes."""
-_SMALL = 4096
+_LONGEST_WORD = max(map(len, _WORDS))
+_SMALL = 2048
 """Largest event that is kept to know others by, in bytes. Text events are a few hundred; others hold images."""
 _KEPT = ("model", "id", "service_tier", "created", "system_fingerprint", "provider")
 
@@ -38,43 +51,97 @@ def text_length(data: bytes) -> int:
 
 
 class Likeness:
-    """An event that brought nothing but text, to know the next ones by that differ only in their text.
+    """An event that brought nothing but text, or text and totals, to know the next ones by that differ in nothing else.
 
-    Such events make up most of a stream. Text without a quote or backslash cannot hold what any `Fold` looks for, except as a
-    whole.
+    Such events make up most of a stream. What differs stands inside strings, or is a number: neither can hold what any `Fold`
+    looks for, except a string as a whole.
     """
 
-    def __init__(self, name: str | None, before: bytes, after: bytes) -> None:
-        self.used = False
-        """Whether an event was like it."""
-        self._name = name
+    __slots__ = ("_before", "_breaks", "_gaps", "_head", "_tail", "has_totals", "name", "used")
+
+    def __init__(self, name: str | None, before: bytes, gaps: list[tuple[str, bytes]], has_totals: bool) -> None:
+        self.used = 0
+        """How many events were like it."""
+        self.name = name
+        self.has_totals = has_totals
+        """Whether events like it hold totals so far."""
         self._before = before
-        self._after = after
-        self._around = len(before) + len(after)
+        self._gaps = [(kind == "text", _end_of_bare.get(kind), after, len(after)) for kind, after in gaps]
+        self._breaks: tuple[int, int] | None = None
+        self._head = self._tail = 0
 
     @classmethod
-    def of(cls, name: str | None, data: bytes) -> Likeness | None:
-        """What `data` can be known by; None unless it is small and has just one text, which says nothing by itself."""
-        found = _TEXT.search(data) if len(data) <= _SMALL else None
-        if found is None or _TEXT.search(data, found.end()) or not _is_neutral(found[1]) or found[1].endswith(b".delta"):
+    def of(cls, name: str | None, data: bytes, has_totals: bool = False) -> Likeness | None:
+        """What `data` can be known by; None unless it is small and has text, which says nothing by itself."""
+        if len(data) > _SMALL:
             return None
-        return cls(name, data[: found.start(1)], data[found.end(1) :])
+        spans = [(str(found.lastgroup), *found.span(str(found.lastgroup))) for found in _GAP.finditer(data)]
+        says = any(kind == "text" and end > start for kind, start, end in spans)
+        if not says or not all(_is_neutral(data[start:end]) for _, start, end in spans):
+            return None
+        ends = [*(start for _, start, _ in spans[1:]), len(data)]
+        gaps = [(kind, data[end:after]) for (kind, _, end), after in zip(spans, ends, strict=True)]
+        return cls(name, data[: spans[0][1]], gaps, has_totals)
+
+    def within(self, chunk: bytes, data: bytes) -> Likeness | None:
+        """The same for chunks that are one event each, by one of them and its data; None where that is cut up."""
+        at = chunk.find(data)
+        if at < 0 or len(chunk) > _SMALL:
+            return None
+        found = Likeness(self.name, chunk[:at] + self._before, [], self.has_totals)
+        last = len(self._gaps) - 1
+        tail = chunk[at + len(data) :]
+        found._gaps = [
+            (text, bare, after + tail, size + len(tail)) if index == last else (text, bare, after, size)
+            for index, (text, bare, after, size) in enumerate(self._gaps)
+        ]
+        found._breaks = chunk.count(b"\n"), chunk.count(b"\r")
+        found._head, found._tail = at, len(tail)
+        return found
 
     def length(self, name: str | None, data: bytes) -> int:
         """The length of the text of an event that differs only in that; -1 for any other event."""
-        if name != self._name or not data.startswith(self._before) or not data.endswith(self._after):
+        return self._length(data) if name == self.name else -1
+
+    def length_in(self, chunk: bytes) -> int:
+        """The same of a chunk that is one event; -1 for any other chunk."""
+        length = self._length(chunk)
+        # A line may end inside a string, where no JSON has one.
+        is_one = length >= 0 and len(chunk) <= _SMALL and (chunk.count(b"\n"), chunk.count(b"\r")) == self._breaks
+        return length if is_one else -1
+
+    def data_in(self, chunk: bytes) -> bytes:
+        """The data of the event that a chunk is which is like this."""
+        return chunk[self._head : len(chunk) - self._tail]
+
+    def _length(self, data: bytes) -> int:
+        before = self._before
+        if not data.startswith(before):
             return -1
-        length = len(data) - self._around
-        if length < 0:
+        at, total = len(before), 0
+        for is_text, bare, after, size in self._gaps:
+            if bare is not None:
+                match = bare.match(data, at)
+                end = match.end() if match else at
+            else:
+                end = data.find(b'"', at)
+                if data.find(b"\\", at, end) >= 0 and (match := _end_of_string.match(data, at)):
+                    end = match.end()
+            if end < 0 or not data.startswith(after, end):
+                return -1
+            if bare is None and end - at <= _LONGEST_WORD and data[at:end] in _WORDS:
+                return -1
+            if is_text:
+                total += end - at
+            at = end + size
+        if at != len(data):
             return -1
-        if not _is_neutral(data[len(self._before) : len(self._before) + length]):
-            return -1
-        self.used = True
-        return length
+        self.used += 1
+        return total
 
 
 def _is_neutral(text: bytes) -> bool:
-    return text.find(b'"') < 0 and text.find(b"\\") < 0 and text not in _WORDS
+    return text not in _WORDS and not text.endswith(b".delta")
 
 
 class Fold:
@@ -101,6 +168,14 @@ class Fold:
             return True
         return not self.document and data.find(b'"model') >= 0
 
+    def has_totals(self, data: bytes) -> bool:
+        """Whether an event that is wanted has totals so far, which take the place of those before."""
+        return False
+
+    def has_more(self, data: bytes) -> bool:
+        """Whether an event with totals has something else that must be read, too."""
+        return True
+
     def length(self, name: str | None, data: bytes) -> int:
         """The characters of answer in an event. An event that repeats earlier ones has none."""
         return text_length(data)
@@ -120,12 +195,19 @@ class Fold:
             self.has_usage = True
 
 
+def _has_outermost(data: bytes, name: bytes, begin: re.Pattern[bytes]) -> bool:
+    """Whether the member `name`, with an object that begins so, stands at the outermost level of a JSON object."""
+    at = data.rfind(name)
+    return at >= 0 and begin.match(data, at) is not None and data.count(b"}", at) - data.count(b"{", at) == 1
+
+
 class ChatFold(Fold):
     """OpenAI chat and completions; Groq reports in `x_groq`, others in the last chunk with choices."""
 
     other_content = re.compile(
         rb'"finish_reason"\s*:\s*"|"(?:tool_calls|images)"\s*:\s*\[\s*\{|"(?:function_call|audio)"\s*:\s*\{'
     )
+    _TOTALS = re.compile(rb'"usage"\s*:\s*\{\s*"')
 
     def read(self, name: str | None, event: Event) -> None:
         if isinstance(event.get("error"), Mapping | str):
@@ -146,6 +228,13 @@ class ChatFold(Fold):
             is_first = not self.document and data.find(b'"model"') >= 0
             return is_first or data.find(b'"error"') >= 0 or data.find(b'"x_groq"') >= 0
         return at >= 0 or super().wants(name, data)
+
+    def has_totals(self, data: bytes) -> bool:
+        # xAI's and Perplexity's chunks have them, and vLLM's when asked.
+        return _has_outermost(data, b'"usage"', self._TOTALS)
+
+    def has_more(self, data: bytes) -> bool:
+        return data.find(b'"error"') >= 0 or data.find(b'"x_groq"') >= 0
 
     def mark(self, name: str | None, data: bytes) -> None:
         if data[:1] != b"{" and data.strip() == b"[DONE]":
@@ -232,11 +321,19 @@ class GeminiFold(Fold):
     other_content = re.compile(
         rb'"finishReason"\s*:\s*"|"(?:functionCall|inlineData|fileData|executableCode|codeExecutionResult)"\s*:\s*\{'
     )
+    _TOTALS = re.compile(rb'"usageMetadata"\s*:\s*\{[^{}]*TokenCount"\s*:')
+    _MORE = (b'"error"', b'"finishReason"', b'"promptFeedback"', b'"groundingMetadata"')
 
     def wants(self, name: str | None, data: bytes) -> bool:
         if super().wants(name, data):
             return True
         return data.find(b'"finishReason"') >= 0 or data.find(b'"promptFeedback"') >= 0
+
+    def has_totals(self, data: bytes) -> bool:
+        return _has_outermost(data, b'"usageMetadata"', self._TOTALS)
+
+    def has_more(self, data: bytes) -> bool:
+        return any(data.find(word) >= 0 for word in self._MORE)
 
     def read(self, name: str | None, event: Event) -> None:
         if isinstance(event.get("error"), Mapping):

@@ -13,8 +13,15 @@ class LineParser:
         self._buffer = bytearray()
         self._dropping = False
 
+    @property
+    def between(self) -> bool:
+        """Whether the stream stands between two lines."""
+        return not self._buffer and not self._dropping
+
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
         """The lines that `data` completes; they have no name."""
+        if not self._buffer and not self._dropping and data.find(b"\n") == len(data) - 1 and 0 < len(data) <= self._limit:
+            return [(None, data.strip())]
         self._buffer += data
         *lines, rest = self._buffer.split(b"\n") if b"\n" in data else [self._buffer]
         self._buffer = bytearray(rest) if lines else self._buffer

@@ -51,6 +51,11 @@ class SseParser:
         self._in_oversized = False
         self._at_start = True
 
+    @property
+    def between(self) -> bool:
+        """Whether the stream stands between two events, and nothing of it is held."""
+        return not self._buffer and not self._at_start and not self._in_oversized
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """Take the next bytes of the stream; returns the pieces they complete."""
         common = self._take_common(data)
@@ -69,6 +74,14 @@ class SseParser:
             return [(event.event, event.data) for event in self._take_any()]
         blocks, line_end = common
         return [_fields(block, line_end) for block in blocks]
+
+    def skip(self, data: bytes) -> bool:
+        """Take bytes that need not be cut, since they are whole events; False leaves them to `feed`."""
+        # A bare CR may be half of a line end.
+        if self._buffer or self._in_oversized or data[-2:] != b"\n\n":
+            return False
+        self._at_start = False
+        return True
 
     def end(self) -> list[SseEvent]:
         """The stream is over: returns what is left, an event without its blank line included."""

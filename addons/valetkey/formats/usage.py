@@ -26,7 +26,11 @@ _WHOLE = (
 )  # fmt: skip
 _BYTES_PER_TOKEN = 4
 _LESSONS = 8
-"""Events in a row that may differ in more than their text, until a stream is taken for one where all do."""
+"""Events that may differ in more than their text, until a stream is taken for one where all do."""
+_LESSON = 12
+"""Events that must have been known by another until it pays to know the next ones by a new one."""
+_BEGIN, _ROW = 40, 3
+"""Bytes that tell whether events may be alike, and how many in a row must begin so. A lesson costs as much as reading four."""
 _SMALL = 64 * 1024
 """Bytes of a body that may be decoded as a whole. A larger one may hold images, and only what matters of it is decoded."""
 
@@ -49,7 +53,12 @@ class UsageTap:
         self.saw_content = False
         self._fold = fold_for(format)
         self._like: Likeness | None = None
+        self._alike: Likeness | None = None
+        """Chunks that are one event like that of `_like`."""
+        self._totals: tuple[str | None, bytes] | None = None
+        """The last event that has nothing but totals, which is read when it is asked for, or another one must be read."""
         self._lessons = _LESSONS
+        self._begin, self._row = b"", 0
         self._limit = limit
         self._decoder: Decoder | None = None
         self._is_plain = content_encoding in (None, "", "identity")
@@ -64,6 +73,7 @@ class UsageTap:
     @property
     def document(self) -> Mapping[str, Any] | None:
         """What usage is extracted from."""
+        self._read_totals()
         return self._whole_document or self._fold.document or None
 
     @property
@@ -88,7 +98,7 @@ class UsageTap:
             return
         if self._is_plain:
             if self._parser is not None:
-                self._read_events(self._parser.feed(data))
+                self._read_chunk(self._parser, data)
             else:
                 self._take(data)
             return
@@ -121,7 +131,7 @@ class UsageTap:
             data = data.lstrip()
             self._parser = _parser_by_look(data)
         if self._parser is not None:
-            self._read_events(self._parser.feed(data))
+            self._read_chunk(self._parser, data)
             return
         if not self._whole and data and data[:1] not in (b"{", b"\xef"):
             self.problem = "the answer is no JSON object"  # sound, an image, a page: not worth its memory
@@ -132,6 +142,20 @@ class UsageTap:
             self.problem = f"the answer is larger than {self._limit} bytes"
             self._whole.clear()
 
+    def _read_chunk(self, parser: _Events, data: bytes) -> None:
+        alike = self._alike
+        if alike is not None and (length := alike.length_in(data)) >= 0 and parser.between:
+            self.events += 1
+            self.output_chars += length
+            if alike.has_totals:
+                self._totals = alike.name, alike.data_in(data)
+            return
+        is_new = alike is None and self._like is not None and parser.between
+        events = parser.feed(data)
+        self._read_events(events)
+        if is_new and self._like is not None and self._like.used and len(events) == 1 and parser.between:
+            self._alike = self._like.within(data, events[0][1])
+
     def _read_events(self, events: list[tuple[str | None, bytes]]) -> None:
         for name, data in events:
             if not data:
@@ -140,6 +164,8 @@ class UsageTap:
             like = self._like
             if like is not None and (length := like.length(name, data)) >= 0:
                 self.output_chars += length
+                if like.has_totals:
+                    self._totals = name, data
             else:
                 self._read_event(None if name == "message" else name, data)  # so SSE calls an event without a name
 
@@ -147,24 +173,43 @@ class UsageTap:
         fold = self._fold
         fold.mark(name, data)
         wanted = fold.wants(name, data)
-        if wanted:
-            event = _decoded(data)
-            if isinstance(event, dict):
-                fold.read(name, event)
+        has_totals = bool(wanted and fold.document and fold.has_totals(data))
+        only_totals = has_totals and not fold.has_more(data)
+        if only_totals:
+            self._totals = name, data
+        elif wanted:
+            self._totals = None if has_totals else self._totals
+            self._read_totals()
+            self._decode(name, data)
         if fold.error is not None:
-            self._like = None
+            self._like = self._alike = None
             return
         length = fold.length(name, data)
         self.output_chars += length
         self.saw_content = self.saw_content or length > 0 or fold.complete or fold.is_content(name, data)
-        if length and not wanted and fold.document:
-            self._learn(name, data)
+        if length and fold.document and (only_totals or not wanted):
+            self._learn(name, data, only_totals)
 
-    def _learn(self, name: str | None, data: bytes) -> None:
-        """Know the next events by this one, unless no event was ever like the one before."""
-        self._lessons = _LESSONS if self._like is not None and self._like.used else self._lessons - 1
-        if self._lessons > 0:
-            self._like = Likeness.of(name, data)
+    def _read_totals(self) -> None:
+        totals, self._totals = self._totals, None
+        if totals is not None:
+            self._decode(*totals)
+
+    def _decode(self, name: str | None, data: bytes) -> None:
+        event = _decoded(data)
+        if isinstance(event, dict):
+            self._fold.read(name, event)
+
+    def _learn(self, name: str | None, data: bytes, has_totals: bool) -> None:
+        """Know the next events by this one, where it begins like those before, and as long as that pays."""
+        begin, self._begin = self._begin, data[:_BEGIN]
+        self._row = self._row + 1 if begin == self._begin else 1
+        if self._row < _ROW:
+            return
+        earned = sum(like.used for like in (self._like, self._alike) if like is not None) // _LESSON
+        self._lessons = min(_LESSONS, self._lessons + earned) - 1
+        self._like = Likeness.of(name, data, has_totals) if self._lessons > 0 else None
+        self._alike = None
 
     def _read_whole(self) -> None:
         body = bytes(self._whole)
@@ -203,13 +248,15 @@ class _Sse:
 
     def __init__(self) -> None:
         self._inner = SseParser(EVENT_LIMIT)
+        self.feed = self._inner.feed_data
 
     @property
     def oversized(self) -> int:
         return self._inner.oversized
 
-    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
-        return self._inner.feed_data(data)
+    @property
+    def between(self) -> bool:
+        return self._inner.between
 
     def end(self) -> list[tuple[str | None, bytes]]:
         return [(event.event, event.data) for event in self._inner.end()]

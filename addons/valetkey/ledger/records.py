@@ -9,13 +9,13 @@ from typing import Any
 from ..model import Attempt, Outcome, Receipt
 
 FIELDS = tuple(field.name for field in fields(Receipt))
-_ATTEMPT = tuple(field.name for field in fields(Attempt))
+ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
 
 
 def to_dict(receipt: Receipt) -> dict[str, Any]:
     """The receipt as JSON has it: attempts as a list of objects, cost as a decimal string or null."""
     document = {name: getattr(receipt, name) for name in FIELDS}
-    document["attempts"] = [{name: getattr(attempt, name) for name in _ATTEMPT} for attempt in receipt.attempts]
+    document["attempts"] = [{name: getattr(attempt, name) for name in ATTEMPT_FIELDS} for attempt in receipt.attempts]
     document["usage"] = dict(receipt.usage)
     document["notes"] = list(receipt.notes)
     return document

@@ -6,19 +6,31 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ..errors import LedgerError
-from ..model import Receipt
+from ..model import Attempt, Receipt
 from .files import closed_on_error, make_private
 from .migrations import check, migrate
 from .query import GROUPS, Query, Total
-from .records import FIELDS, from_dict, to_dict
+from .records import ATTEMPT_FIELDS, FIELDS, from_dict
 from .totals import Sum
 
 _JSON = ("attempts", "usage", "notes")
+_VALUES, _ATTEMPT_VALUES = attrgetter(*FIELDS), attrgetter(*ATTEMPT_FIELDS)
+_AT_ATTEMPTS, _AT_USAGE, _AT_NOTES = (FIELDS.index(name) for name in _JSON)
+_AT_ONCE = 32
+"""Rows of one statement. SQLite works on it without Python's lock, which the calls need; each statement takes it once."""
+_ROW = f"({', '.join('?' * len(FIELDS))})"
+_INSERT, _INSERT_MANY = (
+    f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES {', '.join([_ROW] * count)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
+    for count in (1, _AT_ONCE)
+)
+_encode = json.JSONEncoder().encode
 _LONGEST = 1000
 """Characters kept of a text. Agents choose model names; they must not fill the disk."""
 _BUSY = 0.25
@@ -46,12 +58,14 @@ class SqliteStore:
 
     def add(self, receipts: Sequence[Receipt]) -> None:
         """Write receipts in one transaction."""
-        marks = ", ".join("?" * len(FIELDS))
-        sql = f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our names
+        whole = len(receipts) // _AT_ONCE * _AT_ONCE
         with self._errors("written"):
             self._check_place()
-            with self._connection:
-                self._connection.executemany(sql, [_row(receipt) for receipt in receipts])
+            with self._connection as connection:
+                for at in range(0, whole, _AT_ONCE):
+                    rows = [_row(receipt) for receipt in receipts[at : at + _AT_ONCE]]
+                    connection.execute(_INSERT_MANY, list(chain.from_iterable(rows)))
+                connection.executemany(_INSERT, [_row(receipt) for receipt in receipts[whole:]])
 
     def receipts(self, query: Query) -> Iterator[Receipt]:
         """Receipts by time, newest last; with a limit the newest ones."""
@@ -153,10 +167,24 @@ class SqliteStore:
             raise LedgerError(f"the ledger {self._path} cannot be {what}: {error}") from error
 
 
-def _row(receipt: Receipt) -> tuple[Any, ...]:
-    document = to_dict(receipt)
-    values = ((name, _storable(document[name])) for name in FIELDS)
-    return tuple(json.dumps(value) if name in _JSON else value for name, value in values)
+def _row(receipt: Receipt) -> list[Any]:
+    values = [value if type(value) is not str or _is_plain(value) else _storable(value) for value in _VALUES(receipt)]
+    values[_AT_ATTEMPTS] = _encode([_entry(attempt) for attempt in receipt.attempts])
+    values[_AT_USAGE] = _encode(dict(receipt.usage))
+    values[_AT_NOTES] = _encode(_storable(list(receipt.notes))) if receipt.notes else "[]"
+    return values
+
+
+def _entry(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as a document, with texts that can be stored."""
+    return {
+        name: value if type(value) is not str or _is_plain(value) else _storable(value)
+        for name, value in zip(ATTEMPT_FIELDS, _ATTEMPT_VALUES(attempt), strict=True)
+    }
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and len(text) <= _LONGEST
 
 
 def _storable(value: Any) -> Any:

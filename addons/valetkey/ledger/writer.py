@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -35,7 +34,11 @@ class LedgerWriter:
     ) -> None:
         self._open_store, self._on_problem = open_store, on_problem
         self._interval, self._max_pending = interval, max_pending
-        self._queue: queue.SimpleQueue[Receipt | threading.Event | None] = queue.SimpleQueue()
+        self._incoming: deque[Receipt] = deque()
+        self._waiting: deque[threading.Event] = deque()
+        self._ending = False
+        self._work, self._urgent = threading.Event(), threading.Event()
+        """Wake the thread: `_work` when it waits for the first receipt, `_urgent` also while it lets others come."""
         self._pending: deque[Receipt] = deque()
         self._thread = threading.Thread(target=self._run, name="valetkey ledger", daemon=True)
         self._opened = threading.Event()
@@ -58,12 +61,12 @@ class LedgerWriter:
     @property
     def pending(self) -> int:
         """Receipts that are not written yet."""
-        return self._queue.qsize() + len(self._pending)
+        return len(self._incoming) + len(self._pending)
 
     def set_retention(self, seconds: float | None) -> None:
         """Delete receipts older than this, now and every hour; None keeps them."""
         self._retention, self._next_purge = seconds, 0.0
-        self._queue.put(threading.Event())  # wakes the thread
+        self._call()
 
     def start(self) -> None:
         """Begin. Raises LedgerError when the store cannot be opened now; the thread runs and tries again all the same."""
@@ -74,21 +77,25 @@ class LedgerWriter:
 
     def submit(self, receipt: Receipt) -> None:
         """Hand over a receipt."""
-        if self._queue.qsize() < self._max_pending:
-            self._queue.put(receipt)
-        else:  # the thread hangs in the store
+        if len(self._incoming) >= self._max_pending:  # the thread hangs in the store
             self._lose()
+            return
+        self._incoming.append(receipt)
+        if not self._work.is_set():  # once per round: a thread that woke for each receipt would take the time of the calls
+            self._work.set()
 
     def flush(self, timeout: float) -> bool:
         """Wait (seconds) until everything handed over so far has been tried; whether nothing is left."""
         done = threading.Event()
-        self._queue.put(done)
+        self._waiting.append(done)
+        self._call()
         return done.wait(timeout) and not self._pending
 
     def close(self, timeout: float) -> bool:
         """Write what is left and end; whether nothing is left."""
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._ending = True
+            self._call()
             self._thread.join(timeout)
         return not self.pending and not self._thread.is_alive()
 
@@ -126,23 +133,25 @@ class LedgerWriter:
             self._on_problem(f"the ledger ends with {len(self._pending)} receipts that could not be written: {self.problem}")
         self._close_store()
 
+    def _call(self) -> None:
+        """Let the thread begin a round now."""
+        self._urgent.set()
+        self._work.set()
+
     def _gather(self) -> tuple[bool, list[threading.Event]]:
         """Wait for work, then take what comes within the interval. Gives whether to end, and who waits for the write."""
-        waiting: list[threading.Event] = []
-        deadline = time.monotonic() + (PURGE_EVERY if self.healthy else self._retry)
-        gathering = False
-        while True:
-            try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return False, waiting
-            if item is None:
-                return True, waiting
-            if isinstance(item, threading.Event):
-                return False, [*waiting, item]
-            self._keep(item)
-            if self.healthy and not gathering:
-                gathering, deadline = True, time.monotonic() + self._interval
+        if not self.healthy:
+            self._urgent.wait(self._retry)
+        elif self._work.wait(PURGE_EVERY):
+            self._urgent.wait(self._interval)
+        # In this order nothing is overlooked: what comes after the marks are cleared sets them again, and who waits
+        # is found before what they wait for.
+        self._work.clear()
+        self._urgent.clear()
+        ended, waiting = self._ending, _taken(self._waiting)
+        for receipt in _taken(self._incoming):
+            self._keep(receipt)
+        return ended, waiting
 
     def _keep(self, receipt: Receipt) -> None:
         if len(self._pending) >= self._max_pending:
@@ -207,3 +216,8 @@ class LedgerWriter:
             self._store.purge(Query(until=time.time() - self._retention))
         except LedgerError as error:
             self._failed(error)
+
+
+def _taken[T](items: deque[T]) -> list[T]:
+    """What is there by now. Others may add at the same time; nobody else takes."""
+    return [items.popleft() for _ in range(len(items))]

@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from mitmproxy import log
 
 from ..ledger import to_dict
 from ..model import Receipt
 
 logger = logging.getLogger("valetkey.calls")
+_BRIDGE: Any = getattr(log, "LegacyLogEvents", ())
 
 
-def log_call(receipt: Receipt, style: Literal["text", "json"]) -> None:
-    """Log a settled call: INFO when it went well, WARNING when it did not."""
+def log_call(receipt: Receipt, style: Literal["text", "json"], *, bridged: bool = True) -> None:
+    """Log a settled call: INFO when it went well, WARNING when it did not.
+
+    Not `bridged`, it is kept from mitmproxy's bridge to the hook `add_log`, which costs more than the call's receipt.
+    """
     level = logging.INFO if receipt.outcome == "ok" else logging.WARNING
-    if logger.isEnabledFor(level):
-        text = json.dumps(to_dict(receipt), separators=(",", ":")) if style == "json" else line(receipt)
-        logger.log(level, "%s", text)
+    if not logger.isEnabledFor(level):
+        return
+    takers = None if bridged else [each for each in _handlers() if each.level <= level and not isinstance(each, _BRIDGE)]
+    if takers == []:
+        return
+    text = json.dumps(to_dict(receipt), separators=(",", ":")) if style == "json" else line(receipt)
+    record = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None)
+    if takers is None:
+        logger.handle(record)
+        return
+    for each in takers:
+        each.handle(record)
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    """All that a record of ours is given to."""
+    place: logging.Logger | None = logger
+    while place is not None:
+        yield from place.handlers
+        place = place.parent if place.propagate else None
 
 
 def line(receipt: Receipt) -> str:

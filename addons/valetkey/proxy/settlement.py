@@ -1,8 +1,15 @@
-"""Settle a call: classify, meter, write one receipt, say it in the log and in the flow. Exactly once, on every ending."""
+"""Settle a call: classify, meter, write one receipt, say it in the log and in the flow. Exactly once, on every ending.
+
+An answer waits for its hooks. So only what other calls depend on is done in them, or when the event loop has handed the answer
+over, and before it reads anything else: no agent can ask for more before its last call is over for the pools. Price, receipt and
+log line come a moment later, for several calls in a row: code that runs again and again is several times as fast. Where somebody
+may look at flows (`Runtime.later` is None then), all is done in the hooks; elsewhere none is decorated.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, replace
 
 from mitmproxy import http
 
@@ -15,6 +22,25 @@ from .guard import shielded
 from .passage import Passage
 from .runtime import Runtime
 
+LATER = 0.05
+"""Seconds after which receipts are written."""
+MANY = 64
+"""So many calls that are over do not wait any longer."""
+
+
+@dataclass(eq=False, slots=True)
+class _Ending:
+    """A call that is over. `moment` is when, by the monotonic clock."""
+
+    flow: http.HTTPFlow
+    passage: Passage
+    moment: float
+    tap: UsageTap | None = None
+    is_proof: bool = False
+    """Whether it is the start canary's, which leaves no trace."""
+    is_closed: bool = False
+    """Whether it is classified, and over for the pools, too."""
+
 
 class Settlement:
     """Turns a passage that ended into a receipt."""
@@ -22,34 +48,77 @@ class Settlement:
     def __init__(self, runtime: Runtime, flows: views.FlowKeeper) -> None:
         self.runtime = runtime
         self.flows = flows
+        self._endings: deque[_Ending] = deque()
+        """Receipts to write, in the order of their calls' ends."""
+        self._are_open: list[_Ending] = []
+        """Those of them that are not over for the pools."""
+        self._is_due = False
 
     def settle(self, flow: http.HTTPFlow) -> None:
-        """Write the receipt of `flow`'s call, unless that has been done."""
+        """See to the receipt of `flow`'s call, unless that has been done."""
         passage = self.runtime.passages.of(flow)
         if passage is None or passage.settled:
             return
-        tap = shielded("metering", lambda: self._tap(flow, passage), None)
-        passage.outcome = passage.outcome or shielded("classifying", lambda: _classify(flow, passage, tap), Outcome.GATEWAY)
-        meter = shielded("metering", lambda: self._meter(passage, tap), Metering())
-        receipt = self._receipt(flow, passage, meter)
         passage.settled = True
-        shielded("giving up the key", lambda: self._close(flow, passage), None)
-        if self.runtime.proving:
+        ending = _Ending(flow, passage, self.runtime.monotonic(), is_proof=self.runtime.proving)
+        later = self.runtime.later
+        self._endings.append(ending)
+        if later is None:
+            self.drain()
             return
+        if not _may_wait(flow, passage):
+            self._close(ending)
+        else:
+            if not self._are_open:
+                later(0.0, self._close_all)
+            self._are_open.append(ending)
+        if not self._is_due or len(self._endings) == MANY:
+            self._is_due = True
+            later(0.0 if len(self._endings) == MANY else LATER, self.drain)
+
+    def drain(self) -> None:
+        """Write all receipts that are left to write."""
+        self._is_due = False
+        self._close_all()
+        while self._endings:
+            self._finish(self._endings.popleft())
+
+    def _close_all(self) -> None:
+        closing, self._are_open = self._are_open, []
+        for ending in closing:
+            self._close(ending)
+
+    def _close(self, ending: _Ending) -> None:
+        """Classify the call; it is over for the pools, too."""
+        flow, passage = ending.flow, ending.passage
+        ending.is_closed = True
+        tap = ending.tap = shielded("metering", lambda: self._tap(flow, passage), None)
+        if passage.outcome is None:
+            passage.outcome = shielded("classifying", lambda: _classify(flow, passage, tap), Outcome.GATEWAY)
+        shielded("giving up the key", lambda: self._give_up(flow, passage), None)
+
+    def _give_up(self, flow: http.HTTPFlow, passage: Passage) -> None:
+        if passage.dispatch is not None and passage.outcome is not None:
+            passage.dispatch.close(passage.outcome, bindings.created(flow, passage) if passage.outcome is Outcome.OK else ())
+
+    def _finish(self, ending: _Ending) -> None:
+        flow, passage = ending.flow, ending.passage
+        if not ending.is_closed:
+            self._close(ending)
+        if ending.is_proof:
+            return
+        meter = shielded("metering", lambda: self._meter(passage, ending.tap), Metering())
+        receipt = shielded("the receipt", lambda: _receipt(ending, meter), None) or _bare(passage)
         if self.runtime.writer is not None:
             self.runtime.writer.submit(receipt)
         shielded("showing the call", lambda: self._show(flow, passage, receipt), None)
 
-    def _close(self, flow: http.HTTPFlow, passage: Passage) -> None:
-        """The call is over for the pools, too."""
-        if passage.dispatch is not None and passage.outcome is not None:
-            passage.dispatch.close(passage.outcome, bindings.created(flow, passage) if passage.outcome is Outcome.OK else ())
-
     def _show(self, flow: http.HTTPFlow, passage: Passage, receipt: Receipt) -> None:
-        gateway = passage.snapshot.rules.gateway
-        log_call(receipt, gateway.log)
-        views.decorate(flow, receipt)
-        self.flows.keep(flow, gateway.max_flows)
+        gateway, is_watched = passage.snapshot.rules.gateway, self.runtime.later is None
+        log_call(receipt, gateway.log, bridged=is_watched)
+        if is_watched:
+            views.decorate(flow, receipt)
+            self.flows.keep(flow, gateway.max_flows)
         if self.runtime.archive is not None:
             archive.keep(self.runtime.archive, flow, receipt)
 
@@ -87,40 +156,64 @@ class Settlement:
         usage = estimate_usage(passage.request_bytes, tap.output_chars)
         return metering.estimated(usage, plan.provider, plan.model, passage.started)
 
-    def _receipt(self, flow: http.HTTPFlow, passage: Passage, meter: Metering) -> Receipt:
-        now = self.runtime.monotonic()
-        call, plan, refusal = passage.call, passage.plan, passage.refusal
-        assert passage.outcome is not None
-        status = flow.response.status_code if flow.response else None
-        attempts = _finished(passage, status, now)
-        first = passage.pump.first_content if passage.pump else None
-        model = plan.model if plan else (call.model if call else None)
-        return Receipt(
-            id=passage.id,
-            time=passage.started,
-            agent=passage.caller.agent,
-            project=passage.caller.project,
-            client=passage.client,
-            provider=plan.provider.name if plan else passage.provider,
-            model=meter.model or model,
-            requested_model=call.requested_model if call else None,
-            format=str(passage.place.endpoint.format) if passage.place else None,
-            route=passage.route.name if passage.route else None,
-            key=plan.key.id if plan and plan.key else None,
-            status=status,
-            outcome=str(passage.outcome),
-            streamed=call.streamed if call else False,
-            attempts=attempts,
-            usage=meter.usage,
-            usage_source=meter.usage_source,
-            cost_usd=metering.format_usd(meter.cost_usd),
-            cost_source=meter.cost_source,
-            ttft_ms=_ms(passage.mark, first if first is not None else passage.first_byte),
-            duration_ms=_ms(passage.mark, now),
-            request_id=passage.request_id,
-            refused=refusal.reason if refusal and not passage.attempts else None,
-            notes=tuple(passage.notes),
-        )
+
+def _may_wait(flow: http.HTTPFlow, passage: Passage) -> bool:
+    """Whether nothing depends on what came of the call: it has a whole answer that is no error by its status.
+
+    Only such a stream is surely over. To know that the answer is no error inside, it must be read.
+    """
+    answer = flow.response
+    return (
+        passage.outcome is None
+        and passage.refusal is None
+        and passage.pump is None
+        and flow.error is None
+        and answer is not None
+        and answer.status_code < 300
+    )
+
+
+def _receipt(ending: _Ending, meter: Metering) -> Receipt:
+    passage, answer, now = ending.passage, ending.flow.response, ending.moment
+    call, plan, refusal, pump = passage.call, passage.plan, passage.refusal, passage.pump
+    status = answer.status_code if answer is not None else None
+    first = pump.first_content if pump is not None else None
+    return Receipt(
+        id=passage.id,
+        time=passage.started,
+        agent=passage.caller.agent,
+        project=passage.caller.project,
+        client=passage.client,
+        provider=plan.provider.name if plan else passage.provider,
+        model=meter.model or (plan.model if plan else (call.model if call else None)),
+        requested_model=call.requested_model if call else None,
+        format=str(passage.place.endpoint.format) if passage.place else None,
+        route=passage.route.name if passage.route else None,
+        key=plan.key.id if plan and plan.key else None,
+        status=status,
+        outcome=str(passage.outcome),
+        streamed=call.streamed if call else False,
+        attempts=_finished(passage, status, now),
+        usage=meter.usage,
+        usage_source=meter.usage_source,
+        cost_usd=metering.format_usd(meter.cost_usd),
+        cost_source=meter.cost_source,
+        ttft_ms=_ms(passage.mark, first if first is not None else passage.first_byte),
+        duration_ms=_ms(passage.mark, now),
+        request_id=passage.request_id,
+        refused=refusal.reason if refusal and not passage.attempts else None,
+        notes=tuple(passage.notes),
+    )
+
+
+def _bare(passage: Passage) -> Receipt:
+    """What a receipt needs at least, for a call whose facts a defect has spoiled."""
+    agent, outcome = passage.caller.agent, str(Outcome.GATEWAY)
+    return Receipt(
+        id=passage.id, time=passage.started, agent=agent, project=passage.caller.project, client=passage.client,
+        provider=passage.provider, model=None, requested_model=None, format=None, route=None, key=None, status=None,
+        outcome=outcome, streamed=False,
+    )  # fmt: skip
 
 
 def _classify(flow: http.HTTPFlow, passage: Passage, tap: UsageTap | None) -> Outcome:
@@ -147,7 +240,8 @@ def _finished(passage: Passage, status: int | None, now: float) -> tuple[Attempt
         return tuple(passage.attempts)
     answered = None if passage.refusal is not None else status
     end = passage.first_byte if passage.first_byte is not None else now
-    return (*before, replace(last, status=answered, outcome=passage.outcome, ms=_ms(passage.attempt_mark, end)))
+    ms = _ms(passage.attempt_mark, end)
+    return (*before, Attempt(last.provider, last.model, last.key, last.upstream, answered, passage.outcome, ms))
 
 
 def _ms(start: float, end: float | None) -> float | None:
