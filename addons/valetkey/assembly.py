@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .catalog import load_catalog
+from .catalog import load_catalog, load_telemetry
 from .proxy.answers import ValetAnswers
 from .proxy.commands import ValetCommands
+from .proxy.connections import ValetConnections
 from .proxy.intake import ValetIntake
 from .proxy.lifecycle import ValetLifecycle
 from .proxy.probing import ValetProbing
+from .proxy.quiet import ValetQuiet
+from .proxy.resumption import ValetResumption
 from .proxy.runtime import Runtime
 from .proxy.settlement import Settlement
 from .proxy.traffic import Traffic
@@ -35,4 +38,5 @@ def assemble_on(runtime: Runtime, checkout: Path | None = None) -> list[object]:
     lifecycle = ValetLifecycle(runtime, traffic, flows, checkout or Path(__file__).resolve().parents[2])
     lifecycle.probed = (gate, intake, answers)
     # `answers` ends before `lifecycle`: calls that still run are settled before the ledger is closed.
-    return [gate, intake, answers, lifecycle, ValetCommands(runtime), ValetProbing(runtime)]
+    aside = [ValetCommands(runtime), ValetProbing(runtime), ValetConnections(runtime), ValetQuiet(runtime, load_telemetry())]
+    return [gate, intake, answers, lifecycle, *aside, ValetResumption(runtime)]
