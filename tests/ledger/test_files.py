@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 
 import pytest
@@ -51,6 +52,12 @@ def test_a_link_is_refused(tmp_path, exists):
     (tmp_path / "link.db").symlink_to(tmp_path / "other.db")
     with pytest.raises(LedgerError, match=r"link\.db is a symbolic link; name the file itself"):
         make_private(tmp_path / "link.db")
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "any.db")
+    with pytest.raises(LedgerError, match="no regular file"):
+        make_private(tmp_path / "any.db")
 
 
 def test_a_folder_in_its_place_is_an_error_of_the_system(tmp_path):

@@ -1,6 +1,9 @@
 """The ledger: one receipt per call, kept, asked and purged."""
 
 from .archive import Archive, purge_archive
+from .audit import Head, Place, read_key
+from .auditcheck import Break, Verdict, entries, verify
+from .auditlog import AuditedStore, AuditLog
 from .query import GROUPS, Query, Total
 from .records import from_dict, to_dict
 from .state import Order, StateStore, state_path
@@ -8,6 +11,7 @@ from .store import Store, open_store
 from .writer import LedgerWriter
 
 __all__ = [
-    "GROUPS", "Archive", "LedgerWriter", "Order", "Query", "StateStore", "Store", "Total", "from_dict", "open_store",
-    "purge_archive", "state_path", "to_dict",
+    "GROUPS", "Archive", "AuditLog", "AuditedStore", "Break", "Head", "LedgerWriter", "Order", "Place", "Query", "StateStore",
+    "Store", "Total", "Verdict", "entries", "from_dict", "open_store", "purge_archive", "read_key", "state_path", "to_dict",
+    "verify",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ and nothing else, and its doors are open. Until then every connection is closed;
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from ..errors import ConfigurationError, LedgerError, StartError
-from ..ledger import Archive, LedgerWriter, open_store, state_path
+from ..ledger import Archive, AuditedStore, AuditLog, LedgerWriter, open_store, state_path
+from ..ledger import Place as AuditPlace
 from ..rules import Watcher, load_snapshot
 from ..secrets import Environment
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, greeting, hooks, stream
+from . import canary, doors, driving, greeting, hooks, privacy, shortcuts, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -69,6 +71,8 @@ class ValetLifecycle:
         if self._task is not None:
             self._task.cancel()
         stream.uninstall()
+        shortcuts.uninstall()
+        driving.uninstall()
         hooks.uninstall(ctx.master.addons)
         if self.runtime.memory is not None:
             self.runtime.memory.close()
@@ -91,6 +95,8 @@ class ValetLifecycle:
         problem = self.runtime.problem or doors.check_options(ctx.options)
         if problem:
             raise StartError(problem)
+        privacy.check_authority(ctx.options.confdir)
+        privacy.keep_private(ctx.options)
         ctx.options.update(**doors.REQUIRED)
         self.runtime.ending = ctx.master.should_exit.is_set
         self._load_rules()
@@ -99,11 +105,14 @@ class ValetLifecycle:
         self._look_into_streams()
         stream.install(self.traffic)
         if ctx.options.valetkey_fast_hooks:
-            hooks.install(ctx.master.addons)
+            shortcuts.install()
+            if hooks.install(ctx.master.addons):
+                driving.install()
         await canary.prove(self.runtime, self.probed)
         self._doors = doors.plan(ctx.options, self.runtime.snapshot.rules.gateway)
         self.runtime.own_ports = _ports(self._doors)
         await doors.open_doors(ctx.options, ctx.master.addons.get("proxyserver").servers, self._doors)
+        _keep_what_is_loaded()
         self.runtime.ready = True
         for line in greeting.lines(self.runtime.snapshot, self._doors):
             logger.info("%s", line)
@@ -120,14 +129,19 @@ class ValetLifecycle:
         settings, gateway = self.runtime.settings, self.runtime.snapshot.rules.gateway
         assert settings is not None
         uri = resolve_ledger(gateway.ledger, settings.folder)
-        writer = LedgerWriter(lambda: open_store(uri), lambda problem: logger.error("valetkey: %s", problem))
+        log, unaudited = AuditLog(AuditPlace.beside(uri, settings.folder)), set[str]()
+        # The log is written where and when the receipts are: in the writer's thread, several at once.
+        writer = LedgerWriter(
+            lambda: AuditedStore(open_store(uri), log, unaudited), lambda problem: logger.error("valetkey: %s", problem)
+        )
         writer.set_retention(gateway.retention)
         try:
             writer.start()
-        except LedgerError:
+            log.check()
+        except LedgerError as error:
             if gateway.ledger_failure == "closed":
                 raise
-            logger.error("valetkey: %s; calls go on all the same (gateway.ledger_failure: open)", writer.problem)
+            logger.error("valetkey: %s; calls go on all the same (gateway.ledger_failure: open)", error)
         self.runtime.writer = writer
         if gateway.archive:
             folder = settings.folder / gateway.archive
@@ -162,15 +176,16 @@ class ValetLifecycle:
                 await self.runtime.memory.sync()
             if watcher.changed():
                 # What was read counts, not what the files are by now; after a failure, whatever they are now is known to be bad.
-                seen = self.runtime.snapshot.seen if self._reload() else None
+                seen = self.runtime.snapshot.seen if await self._reload() else None
                 watcher = Watcher(self.runtime.snapshot.files, seen)
 
-    def _reload(self) -> bool:
+    async def _reload(self) -> bool:
         old, settings, environment = self.runtime.snapshot, self.runtime.settings, self.runtime.environment
         assert settings is not None and environment is not None
         try:
             environment.refresh()
-            new = load_snapshot(settings.rules_path, self.runtime.catalog, environment, old.revision + 1)
+            # Ten thousand rules take a second, in which calls go on.
+            new = await asyncio.to_thread(load_snapshot, settings.rules_path, self.runtime.catalog, environment, old.revision + 1)
         except ConfigurationError as error:
             logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
             return False
@@ -188,6 +203,15 @@ class ValetLifecycle:
 
     def _expected_modes(self) -> bool:
         return tuple(ctx.options.mode) == self._doors.modes
+
+
+def _keep_what_is_loaded() -> None:
+    """Take what the start has made, and nobody will ever free, out of the garbage collector's sight.
+
+    It looks at all of it again and again otherwise: a tenth of a second each time, in which no call goes on.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _tell(task: asyncio.Task[None]) -> None:
