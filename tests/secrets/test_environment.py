@@ -113,6 +113,33 @@ def test_a_dotenv_saved_with_a_byte_order_mark_is_read(tmp_path):
     assert value(taken(tmp_path, f"\ufeffA={REAL}\n"), "A") == REAL
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_bytes(b"A=" + b"x" * LIMIT), "larger than"),
+        (lambda path: os.mkfifo(path, 0o600), "no regular file"),
+        (lambda path: path.mkdir(), "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    ],
+    ids=["large", "pipe", "folder", "device"],
+)
+def test_a_dotenv_that_is_something_else_costs_its_keys_only(tmp_path, make, words):
+    make(tmp_path / ".env")
+    assert words in Environment.from_process(tmp_path, {}).notices[0]
+
+
+def test_a_dotenv_of_another_user_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(ownership, "foreign_owner", lambda status: "belongs to another user (uid 7)")
+    environment = taken(tmp_path, f"A={REAL}\n")
+    assert (value(environment, "A"), "uid 7" in environment.notices[0]) == (None, True)
+
+
+def test_a_link_to_a_dotenv_is_followed(tmp_path):
+    (tmp_path / "real").write_text(f"A={REAL}\n")
+    (tmp_path / ".env").symlink_to("real")
+    assert value(Environment.from_process(tmp_path, {}), "A") == REAL
+
+
 def test_a_twin_that_is_named_leaves_the_process_too(tmp_path):
     environ = {"GATEWAY_MINE": REAL}
     Environment.from_process(tmp_path, environ).hide(["GATEWAY_MINE"], lambda v: False)

@@ -33,13 +33,22 @@ def test_an_unknown_id_is_an_error(method):
 
 
 def test_what_is_held_is_taken_out_of_a_text():
-    assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).redact(f"your key {REAL} is bad") == "your key *** is bad"
+    assert Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).redact(f"your key {REAL} is bad") == f"your key {'*' * len(REAL)} is bad"
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_a_key_that_begins_with_another_no_rest_is_left(order):
     entries = dict([("a/b", Secret(REAL)), ("a/c", Secret(f"{REAL}tail"))][::order])
-    assert Vault(entries, {}).redact(f"{REAL}tail and {REAL}") == "*** and ***"
+    assert set(Vault(entries, {}).redact(f"{REAL}tail{REAL}")) == {"*"}
+
+
+def test_what_is_held_is_found_in_other_spellings():
+    assert REAL.encode().hex() not in Vault({"a/b": Secret(REAL)}, {"a/b": "a"}).redact(f"<{REAL.encode().hex()}>")
+
+
+def test_vaults_with_the_same_values_share_their_scrubber():
+    first, second = (Vault({name: Secret(REAL)}, {name: "a"}) for name in ("a/b", "a/c"))
+    assert first.scrubber is second.scrubber
 
 
 def test_a_vault_shows_nothing():
@@ -136,3 +145,38 @@ def test_of_two_variables_for_one_name_the_other_is_said_to_be_left_out(tmp_path
 
 def test_two_variables_with_the_same_key_are_nothing_to_remark(tmp_path):
     assert resolved(tmp_path, GEMINI_API_KEY=REAL, GOOGLE_API_KEY=REAL).notices == ()
+
+
+def shared_file(tmp_path, rules):
+    file = tmp_path / "lab.key"
+    file.write_text(REAL)
+    file.chmod(0o600)
+    return resolved(tmp_path, f"version: 1\n{rules}\n", OPENAI_API_KEY=REAL)
+
+
+LAB = "providers: {lab: {like: openai, upstream: '%s', keys: [%s]}}"
+
+
+def test_threat_18_a_copy_of_a_providers_key_goes_to_no_other_place(tmp_path):
+    found = shared_file(tmp_path, LAB % ("https://evil.test", "file:lab.key"))
+    said = "the same key as openai/main, and would be sent to https://evil.test"
+    assert ids(found) == ["openai/main"] and said in found.states["lab/lab"]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "key"),
+    [
+        ("https://lab.test", "{ref: file:lab.key, share: true}"),
+        ("http://127.0.0.1:8000", "file:lab.key"),
+        ("https://api.openai.com/v2", "file:lab.key"),
+    ],
+    ids=["shared", "on this machine", "at its own host"],
+)
+def test_a_copy_that_is_meant_or_at_home_is_used(tmp_path, upstream, key):
+    assert ids(shared_file(tmp_path, LAB % (upstream, key))) == ["openai/main", "lab/lab"]
+
+
+def test_a_variable_of_its_own_may_hold_the_same_key(tmp_path):
+    rules = "version: 1\n" + LAB % ("https://lab.test", "env:LAB_API_KEY")
+    found = resolved(tmp_path, rules, OPENAI_API_KEY=REAL, LAB_API_KEY=REAL)
+    assert ids(found) == ["openai/main", "lab/main"]

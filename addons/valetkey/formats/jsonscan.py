@@ -1,7 +1,9 @@
 """The members of a JSON object, found in its bytes without decoding them.
 
-A 64 MB body costs one pass of a compiled pattern and no copy. The grammar is RFC 8259 without leniency, because what the
-gateway reads must be what the provider reads: no NaN, no comments, no trailing commas, no second member of the same name.
+The values of a body of ordinary size are passed over by the standard library's parser, which is the fastest; what it makes of
+them is dropped. A larger one costs one pass of a compiled pattern and no copy: 64 MB become no objects. The grammar is RFC 8259
+without leniency, because what the gateway reads must be what the provider reads: no NaN, no comments, no trailing commas, no
+second member of the same name.
 """
 
 from __future__ import annotations
@@ -18,8 +20,15 @@ MAX_DEPTH = 200
 """Deepest nesting of arrays and objects that is read. Real requests stay below 30; parsers give up between 128 and 1000."""
 
 MAX_STEPS = 1_000_000
-"""Most steps of Python per body, a few seconds. Only members and values nested deeper than `_LEVELS` take steps: a real
-body of 64 MB needs some 100,000, one made of brackets would hold up every other call."""
+"""Most steps of Python per body, a few seconds. Only members, the containers of a parsed value, and values nested deeper than
+`_LEVELS` in one that is not parsed take steps: a real body of 64 MB needs some 100,000, one made of brackets would hold up
+every other call."""
+
+PARSED = 1024 * 1024
+"""Largest body in bytes whose values are parsed: as objects they take for a moment ten times as much memory, at worst thirty."""
+
+_COUNTED = 16 * 1024
+"""Longest value in bytes whose brackets are counted, which tells how deep it is at most; for others a walk is faster."""
 
 
 class JsonScanError(ValetkeyError):
@@ -56,9 +65,10 @@ _scalar = re.compile(_SCALAR)
 _shallow = re.compile(_nested(_LEVELS))
 _follow = re.compile(_WS + rb"(?P<next>[,\]}])" + _WS)
 _plain = re.compile(
-    rb'"([^"\\\x00-\x1f\x80-\xff]*+)"' + _WS + rb":" + _WS + rb"(" + _nested(_LEVELS) + rb")" + _WS + rb"(?P<next>[,}])" + _WS
-)
-"""A member with a plain name and a value that ends within `_LEVELS`, in one match: most members are such."""
+    rb'"([^"\\\x00-\x1f\x80-\xff]*+)"' + _WS + rb":" + _WS
+    + rb'(?:("[^"\\\x00-\x1f]{0,64}+"|' + _NUMBER + rb"|true|false|null)" + _WS + rb"(?P<next>[,}])" + _WS + rb")?+"
+)  # fmt: skip
+"""A plain name with its colon and, where the value is short, that and what follows it: most members are such."""
 
 _CLOSER = {b"[": b"]", b"{": b"}"}
 _BOM = b"\xef\xbb\xbf"
@@ -118,8 +128,10 @@ def scan_inner(body: bytes, span: Span) -> Members | None:
 
 def value(body: bytes, span: Span) -> Any:
     """Decode the one value at `span`. Raises `JsonScanError` where Python cannot hold it (bad UTF-8, a number too long)."""
+    raw = body[span.value_start : span.value_end]
     try:
-        return json.loads(body[span.value_start : span.value_end].decode("utf-8"))
+        text = raw.decode("utf-8")
+        return text[1:-1] if text[0] == '"' and "\\" not in text else json.loads(text)
     except ValueError as error:
         raise JsonScanError(f"the value at byte {span.value_start} cannot be decoded") from error
 
@@ -136,12 +148,32 @@ def pick(body: bytes, names: Collection[str], within: Sequence[str] = ()) -> dic
     return {name: value(body, span) for name, span in members.items() if name in names} if members else {}
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+# Objects become lists of pairs, so that a member which stands twice hides nothing from `_containers`.
+_parser = json.JSONDecoder(object_pairs_hook=list, parse_constant=_refuse)
+
+
+def _containers(parsed: Any) -> tuple[int, int]:
+    """How deep a parsed value is, 0 for a scalar, and how many containers it has."""
+    level, depth, count = [parsed] if type(parsed) is list else [], 0, 0
+    while level:
+        depth, count = depth + 1, count + len(level)
+        members = (inner for container in level for inner in container)
+        level = [each for inner in members for each in (inner if type(inner) is tuple else (inner,)) if type(each) is list]
+    return depth, count
+
+
 class _Scanner:
     """Walks one body. Offsets in, offsets out; every way out that is not the end of a value raises `JsonScanError`."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._steps = 0
+        self._can_parse = len(body) <= PARSED
+        self._text: str | None = None
 
     def spaces(self, at: int) -> int:
         match = _spaces.match(self._body, at)
@@ -157,16 +189,15 @@ class _Scanner:
             return Members(start, at + 1, spans)
         while True:
             match = _plain.match(self._body, at)
-            if match is not None:
-                self._step(at)
-                name, (value_start, value_end) = match[1].decode(), match.span(2)
-            else:
-                value_start = value_end = self._key(at)
-                name = self._name(at, value_start)
+            value_start = match.end() if match is not None else self._key(at)
+            name = match[1].decode() if match is not None else self._name(at, value_start)
             if name in spans:
                 raise JsonScanError(f"a member appears twice in the JSON object, again at byte {at}")
-            if match is None:
-                value_end = self._value(value_start, depth)
+            if match is not None and match["next"]:
+                self._step(at)
+                value_start, value_end = match.span(2)
+            else:
+                value_end = self._parsed(value_start, depth) or self._value(value_start, depth)
                 match = self._after(value_end, b"}")
             spans[name] = Span(at, value_start, value_end)
             if match["next"] == b"}":
@@ -180,6 +211,29 @@ class _Scanner:
         except UnicodeDecodeError as error:
             raise JsonScanError(f"a member's name at byte {start} is not UTF-8") from error
         return str(json.loads(quoted)) if "\\" in quoted else quoted[1:-1]
+
+    def _parsed(self, at: int, depth: int) -> int | None:
+        """The offset after the value at `at`, found by the parser; None where that cannot tell, or says no: `_value` knows why.
+
+        Read as Latin-1, a byte is a character; outside of strings JSON has nothing else, and inside nobody looks.
+        """
+        if not self._can_parse:
+            return None
+        if self._text is None:
+            self._text = self._body.decode("latin-1")
+        try:
+            parsed, end = _parser.raw_decode(self._text, at)
+        except (ValueError, RecursionError):
+            self._can_parse = False  # what is wrong once would be parsed in vain again
+            return None
+        self._step(at)
+        if end - at <= _COUNTED:
+            brackets = self._body.count(b"[", at, end) + self._body.count(b"{", at, end)
+            if depth + brackets <= MAX_DEPTH:
+                return end
+        deepest, containers = _containers(parsed)
+        self._steps += containers
+        return end if depth + deepest <= MAX_DEPTH and self._steps <= MAX_STEPS else None
 
     def _value(self, at: int, depth: int) -> int:
         """The offset after the value at `at`, which stands in a container `depth` levels deep."""

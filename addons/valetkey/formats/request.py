@@ -20,7 +20,12 @@ _PARTS_LIMIT = 1000
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE)
 _AFTER_MARK = re.compile(rb"(--)?[ \t]*+(?:\r\n|\Z)")
-_IS_MODEL = re.compile(rb'^content-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model(?=[\s;]|\Z))', re.IGNORECASE | re.MULTILINE)
+_NAMED = rb"^content-disposition:[^\r\n]*;[ \t]*name"
+_IS_MODEL = re.compile(_NAMED + rb'[ \t]*=[ \t]*(?:"model"|model(?=[\s;]|\Z))', re.IGNORECASE | re.MULTILINE)
+_IS_ENCODED = re.compile(_NAMED + rb'(?:[ \t]*\*|[ \t]*=[ \t]*"[^"\r\n]*\\)', re.IGNORECASE | re.MULTILINE)
+"""A name that some servers decode and others do not: `name*=utf-8''model`, `name*0=mo`, or a backslash inside the quotes."""
+
+_FOLD = re.compile(rb"\r\n[ \t]+")
 
 _ROUTING = ("model", "stream", "stream_options")
 
@@ -45,20 +50,33 @@ def read_request(body: bytes) -> RequestFacts:
     model = _value(body, members, "model")
     if model is not None and not isinstance(model, str):
         raise JsonScanError("the member model is no string")
+    _check_model(model)
     return RequestFacts(model, _value(body, members, "stream") is True, _include_usage(body, members), members)
 
 
 def read_multipart_model(body: bytes, content_type: str) -> str | None:
     """The field `model` of a multipart form (audio, images); None where there is none.
 
-    Raises `JsonScanError` when the form has the field twice or it is longer than any name: two servers would not agree.
+    Raises `JsonScanError` when two servers would not agree: the form has the field twice, it is longer than any name, or the
+    name of a field is encoded.
     """
-    found = [content for headers, content in _parts(body, content_type) if _IS_MODEL.search(headers)]
+    parts = [(_FOLD.sub(b" ", headers), content) for headers, content in _parts(body, content_type)]
+    if any(_IS_ENCODED.search(headers) for headers, _ in parts):
+        raise JsonScanError('the form has a field whose name is encoded; write it plainly, as in name="model"')
+    found = [content for headers, content in parts if _IS_MODEL.search(headers)]
     if len(found) > 1:
         raise JsonScanError("the form has the field model more than once")
     if found and len(found[0]) > _FIELD_LIMIT:
         raise JsonScanError(f"the form's field model is longer than {_FIELD_LIMIT} bytes")
-    return found[0].decode("utf-8", "replace").strip() if found else None
+    model = found[0].decode("utf-8", "surrogateescape").strip() if found else None
+    _check_model(model)
+    return model
+
+
+def _check_model(model: str | None) -> None:
+    """Half a surrogate pair is no text, and what ends a line or a string may end the name for one server and not for another."""
+    if model is not None and not model.isprintable():
+        raise JsonScanError("the model's name holds a character that cannot be printed")
 
 
 def _parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
@@ -90,12 +108,12 @@ def _delimiters(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _value(body: bytes, members: Members, name: str) -> object:
-    span = members.get(name)
+    span = members.spans.get(name)
     return None if span is None else value(body, span)
 
 
 def _include_usage(body: bytes, members: Members) -> bool | None:
-    span = members.get("stream_options")
+    span = members.spans.get("stream_options")
     inner = scan_inner(body, span) if span else None
     found = _value(body, inner, "include_usage") if inner else None
     return found if isinstance(found, bool) else None

@@ -1,12 +1,17 @@
-"""The way back: let the answer through as it comes, read it on the side, and settle."""
+"""The way back: let the answer through as it comes but for real keys in it, read it on the side, and settle."""
 
 from __future__ import annotations
 
-from mitmproxy import http
+import asyncio
+from collections.abc import Callable
+from functools import partial
 
+from mitmproxy import ctx, http
+
+from ..errors import WireError
 from ..formats import UsageChunkFilter, UsageTap
-from ..model import Outcome
-from . import bindings, heads, listing
+from ..model import Outcome, Refusal
+from . import bindings, echo, heads, listing, refusals, views
 from .guard import guarded
 from .passage import Passage
 from .pump import Pump
@@ -22,6 +27,18 @@ class ValetAnswers:
     def __init__(self, runtime: Runtime, settlement: Settlement) -> None:
         self.runtime = runtime
         self.settlement = settlement
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._log_scrub = echo.LogScrub(self._redact)
+
+    def configure(self, updated: set[str]) -> None:
+        """Look again who may read flows."""
+        self._choose()
+
+    def running(self) -> None:
+        """From now on there is a later."""
+        self._loop = asyncio.get_running_loop()
+        self._choose()
+        echo.CONNECTIONS.addFilter(self._log_scrub)
 
     @guarded
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -29,6 +46,7 @@ class ValetAnswers:
         passage = self.runtime.passages.of(flow)
         if passage is None or flow.response is None:
             return
+        echo.scrub_head(flow.response, passage)
         if passage.plan is not None and passage.refusal is None:
             self._from_provider(flow, flow.response, passage)
         if passage.snapshot.rules.gateway.headers:
@@ -38,27 +56,57 @@ class ValetAnswers:
     def response(self, flow: http.HTTPFlow) -> None:
         """The answer is complete."""
         passage = self.runtime.passages.of(flow)
-        if passage is None or flow.websocket is not None:
+        if passage is None or flow.response is None:
             return
-        if passage.plan and passage.place and not passage.refusal and flow.response and not flow.response.stream:
+        self._scrub(flow, flow.response, passage)
+        if flow.websocket is not None:
+            return
+        if passage.plan and passage.place and not passage.refusal and not flow.response.stream:
             listing.trim(flow.response, passage.plan.provider, passage.place.endpoint.format)
         self.settlement.settle(flow)
 
     @guarded
     def error(self, flow: http.HTTPFlow) -> None:
-        """The call broke: the agent left, or the provider did."""
+        """The call broke: the agent left, or the provider did. What it said last is shown and kept."""
+        passage = self.runtime.passages.of(flow)
+        if passage is not None:
+            if flow.response is not None:
+                echo.scrub_head(flow.response, passage)
+            if flow.error is not None:
+                flow.error.msg = passage.snapshot.vault.redact(flow.error.msg)
         self.settlement.settle(flow)
+
+    @guarded
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """A message of a WebSocket, put together from its frames."""
+        passage = self.runtime.passages.of(flow)
+        if passage is not None and flow.websocket is not None and not flow.websocket.messages[-1].from_client:
+            echo.scrub_message(flow.websocket.messages[-1], passage)
 
     @guarded
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """A WebSocket closed; its connection gets one receipt."""
+        passage, socket = self.runtime.passages.of(flow), flow.websocket
+        if passage is not None and socket is not None and socket.close_reason:
+            socket.close_reason = passage.snapshot.vault.redact(socket.close_reason)
         self.settlement.settle(flow)
 
     def done(self) -> None:
-        """The process ends: every call that still runs gets its receipt now."""
+        """The process ends: every call gets its receipt now, also one that still runs."""
+        self._loop = self.runtime.later = None
+        echo.CONNECTIONS.removeFilter(self._log_scrub)
+        self.settlement.drain()
         for flow, passage in self.runtime.passages.unsettled():
             passage.outcome = Outcome.SHUTDOWN
             self.settlement.settle(flow)
+
+    def _redact(self, text: str) -> str:
+        return self.runtime.snapshot.vault.redact(text) if self.runtime.ready else text
+
+    def _choose(self) -> None:
+        """Settle later where nobody looks at flows."""
+        loop = self._loop
+        self.runtime.later = None if loop is None or views.is_watched(ctx.master) else partial(_later, loop)
 
     def pump(self, flow: http.HTTPFlow) -> Pump:
         """The Pump of an answer; one per flow, also when streaming begins late."""
@@ -68,12 +116,25 @@ class ValetAnswers:
             passage.pump = self._open_pump(flow.response, passage)
         return passage.pump
 
+    def _scrub(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
+        """Hide keys in what is known only now; an answer that cannot be searched is refused."""
+        echo.scrub_trailers(answer, passage)
+        if answer.stream:
+            return
+        try:
+            echo.scrub_body(answer, passage)
+        except WireError as error:
+            passage.refusal, passage.outcome = Refusal(error.status, error.reason, str(error)), Outcome.SERVER
+            flow.response = refusals.response(passage.refusal, passage.dialect)
+            if passage.snapshot.rules.gateway.headers:
+                _mark(flow.response, passage)
+
     def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
         passage.first_byte = self.runtime.monotonic()
         headers = heads.plain(answer.headers)
         passage.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
         heads.clean(answer.headers)
-        if _streams(answer, passage):
+        if _streams(answer, passage) and echo.is_readable(answer):
             answer.stream = self.pump(flow)
 
     def _open_pump(self, answer: http.Response, passage: Passage) -> Pump:
@@ -86,7 +147,18 @@ class ValetAnswers:
                 place.endpoint.format, heads.get(headers, b"content-type"), heads.get(headers, b"content-encoding"), limit
             )
         strip = plan is not None and plan.strip_usage_chunk and not heads.get(answer.headers, b"content-encoding")
-        return Pump(tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage))
+        return Pump(
+            tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage),
+            scrub=echo.stream(answer, passage), on_echo=lambda: echo.note(passage),
+        )  # fmt: skip
+
+
+def _later(loop: asyncio.AbstractEventLoop, seconds: float, step: Callable[[], None]) -> None:
+    """Run a step after so many seconds; after none, when the loop has handed over what it is busy with."""
+    if seconds:
+        loop.call_later(seconds, step)
+    else:
+        loop.call_soon(step)
 
 
 def _streams(answer: http.Response, passage: Passage) -> bool:

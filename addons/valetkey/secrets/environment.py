@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 
+from ..errors import SecretError
+from . import ownership
 from .secret import Secret
 
+LIMIT = 1024 * 1024
+"""Bytes of a `.env`; a larger file is something else."""
 TWIN = "GATEWAY_"
 """`GATEWAY_OPENAI_API_KEY` is `OPENAI_API_KEY` for the gateway, in a shell where that one holds the agent's dummy."""
 
@@ -44,16 +49,15 @@ class Environment:
         return self._folder / ".env" if self._folder else None
 
     def refresh(self) -> None:
-        """Read `.env` again. One that cannot be read costs its keys, with a notice, not the start."""
+        """Read `.env` again. One that cannot be read, or is another user's, costs its keys, with a notice, not the start."""
         path = self.dotenv
         self._file, self.notices = {}, ()
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             return
         try:
-            text, mode = path.read_text(encoding="utf-8-sig"), path.stat().st_mode
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self.notices = (f"{path} cannot be read: {reason}; its keys are left out",)
+            text, mode = _read(path)
+        except SecretError as error:
+            self.notices = (f"{path} {error}; its keys are left out",)
             return
         if mode & 0o077:
             self.notices = (f"{path} may be read by others; chmod 600 it",)
@@ -83,6 +87,26 @@ class Environment:
         for name in {spelling for plain in names for spelling in (plain, TWIN + plain.removeprefix(TWIN))}:
             if name in self._source and not is_dummy(self._source[name]):
                 del self._source[name]
+
+
+def _read(path: Path) -> tuple[str, int]:
+    """The text of `.env` and its mode. A link is followed, and what it leads to is judged. Raises SecretError."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SecretError("is no regular file")
+            if owner := ownership.foreign_owner(status):
+                raise SecretError(owner)
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise SecretError(f"cannot be read: {error.strerror}") from None
+    if len(data) > LIMIT:
+        raise SecretError(f"is larger than {LIMIT} bytes")
+    try:
+        return data.decode("utf-8-sig"), stat.S_IMODE(status.st_mode)
+    except UnicodeDecodeError:
+        raise SecretError("cannot be read: it is not UTF-8 text") from None
 
 
 def _natural(name: str) -> tuple[str, int, str]:

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from ..errors import SecretError
+from . import ownership
 from .environment import Environment
 from .secret import Secret
 
@@ -75,8 +76,8 @@ def _why(path: Path, error: OSError) -> str:
 def _check(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise SecretError(f"{path} is no regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise SecretError(f"{path} belongs to another user (uid {status.st_uid}); own it yourself")
+    if owner := ownership.foreign_owner(status):
+        raise SecretError(f"{path} {owner}; own it yourself")
     mode = stat.S_IMODE(status.st_mode)
     mounted = status.st_uid == 0 and path.absolute().is_relative_to(SHARED) and not mode & 0o022
     if mode & 0o077 and not mounted:

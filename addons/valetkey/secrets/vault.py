@@ -6,10 +6,11 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ..errors import SecretError
+from ..formats import Scrubber
 from ..model import Key, KeySpec, Provider, Rules
 from . import check
 from .environment import TWIN, Environment
@@ -23,6 +24,8 @@ class Vault:
     def __init__(self, entries: Mapping[str, Secret], bindings: Mapping[str, str]) -> None:
         self.__entries = dict(entries)
         self._bindings = dict(bindings)
+        self.scrubber = _scrubber(frozenset(secret.reveal() for secret in entries.values()))
+        """Finds and hides the values in what upstreams send."""
 
     def reveal(self, key_id: str) -> str:
         """The value of a key. Raises SecretError for an id that is not held."""
@@ -42,11 +45,14 @@ class Vault:
         """Sixteen hex digits by which a changed value is noticed after a restart; of no use without the value."""
         return hmac.new(salt, self.reveal(key_id).encode(), hashlib.sha256).hexdigest()[:16]
 
+    def agrees(self, other: Vault, key_id: str) -> bool:
+        """Whether the other vault holds this key with the same value."""
+        theirs = other.__entries.get(key_id)
+        return theirs is not None and hmac.compare_digest(theirs.reveal().encode(), self.reveal(key_id).encode())
+
     def redact(self, text: str) -> str:
-        """`text` with every held value taken out, the longest first: one key may begin with another."""
-        for secret in sorted(self.__entries.values(), key=len, reverse=True):
-            text = text.replace(secret.reveal(), "***")
-        return text
+        """`text` with every held value hidden, in any spelling that the scrubber knows."""
+        return self.scrubber.scrub_text(text)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.__entries)
@@ -56,6 +62,12 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"<vault of {len(self.__entries)} keys>"
+
+
+@lru_cache(maxsize=2)
+def _scrubber(values: frozenset[str]) -> Scrubber:
+    """One for all vaults with the same values: it takes 0.2 s to make for a thousand keys, and most reloads change none."""
+    return Scrubber(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,7 @@ class _Collector:
         self._dummies, self._environment, self._folder = rules.gateway.dummy_keys, environment, folder
         self._keys: dict[str, list[Key]] = {}
         self._secrets: dict[str, Secret] = {}
+        self._owners: dict[str, Provider] = {}
         self._notices: list[str] = list(environment.notices)
         self._states: dict[str, str | None] = {}
         self._references: dict[str, str] = {}
@@ -150,6 +163,7 @@ class _Collector:
             self._files.append(path)
         try:
             secret = self._read(provider, spec)
+            self._bind(provider, spec, secret)
         except SecretError as error:
             self._states[key.id] = str(error)
             self._notices.append(f"key {key.id} is left out: {error}" if written else f"{error}; ignored")
@@ -157,6 +171,7 @@ class _Collector:
         self._states[key.id] = None
         self._warn_of_twins(key, secret)
         self._secrets[key.id] = secret
+        self._owners[key.id] = provider
         self._keys.setdefault(provider.name, []).append(key)
 
     def _read(self, provider: Provider, spec: KeySpec) -> Secret:
@@ -174,6 +189,15 @@ class _Collector:
         if reason is not None:
             raise SecretError(reason)
         return secret
+
+    def _bind(self, provider: Provider, spec: KeySpec, secret: Secret) -> None:
+        """Raise SecretError for another provider's key in disguise (a copied file): the binding lives with the value."""
+        if spec.share or provider.has_variable(spec.ref):
+            return
+        for other, held in self._secrets.items():
+            if held == secret and not provider.may_get_key_of(self._owners[other]):
+                text = f"it is the same key as {other}, and would be sent to {provider.upstream.origin}"
+                raise SecretError(f"{text}; add share: true to it if that is meant")
 
     def _warn_of_twins(self, key: Key, secret: Secret) -> None:
         for other, held in self._secrets.items():
