@@ -8,6 +8,7 @@ from support.making import CATALOG
 from valetkey.catalog import like, load_catalog
 from valetkey.catalog.loader import FOLDER
 from valetkey.errors import CatalogError
+from valetkey.formats import LEAST_LENGTH
 from valetkey.model import Dialect, LimitFacts, Outcome
 
 
@@ -185,3 +186,7 @@ def test_a_line_is_reached_only_if_no_line_above_says_less(name):
         assert not set(rule.statuses) or not set(rule.statuses) <= seen, rule
         if not (rule.json or rule.text or rule.header or rule.without_header):
             seen |= set(rule.statuses)
+
+
+def test_keys_of_ones_own_server_are_long_enough_to_be_told_from_words():
+    assert like(CATALOG["openai"], "lab").min_key_length == LEAST_LENGTH

@@ -81,7 +81,8 @@ def test_a_host_that_came_back_is_dialled_again(lab, tmp_path):
 def test_a_wrong_certificate_gets_no_key(lab, tmp_path):
     """The simulator's certificate does not name this host: TLS fails before any header is written."""
     other = "codestral.example.com"
-    rules = f"providers:\n  other: {{like: openai, upstream: 'https://{other}', keys: [env:OPENAI_API_KEY_1]}}\n"
+    keys = "[{ref: env:OPENAI_API_KEY_1, share: true}]"
+    rules = f"providers:\n  other: {{like: openai, upstream: 'https://{other}', keys: {keys}}}\n"
     rules += "routes: [{match: {model: other}, to: other/x}]\n"
     seen = len(lab.simulator.seen)
     with running(lab.gateway(tmp_path, rules, dial=lab.dial | {other: lab.simulator.port})) as gateway:

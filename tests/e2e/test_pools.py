@@ -43,8 +43,10 @@ OWN = ("warm", "bound", "named", "narrow", "heavy", "exact", "tiers", "rests", "
 
 def rules_of(rotation: str = "sequential", file: Path | None = None) -> str:
     """The providers of this file; `turns` is the one whose rotation is changed."""
-    weighed = ", ".join(f'{{name: "{n}", ref: "env:OPENAI_API_KEY_{n}", weight: {n}}}' for n in (1, 2, 3))
-    tiers = ", ".join(f'{{name: "{n}", ref: "env:OPENAI_API_KEY_{n}", priority: {(n + 1) // 2}}}' for n in (1, 2, 3, 4))
+    weighed = ", ".join(f'{{name: "{n}", ref: "env:OPENAI_API_KEY_{n}", weight: {n}, share: true}}' for n in (1, 2, 3))
+    tiers = ", ".join(
+        f'{{name: "{n}", ref: "env:OPENAI_API_KEY_{n}", priority: {(n + 1) // 2}, share: true}}' for n in (1, 2, 3, 4)
+    )
     lines = [
         provider_line("warm", 5, like="anthropic", more="rotation: sticky"),
         provider_line("bound", 3, more="rotation: round_robin"),
@@ -58,7 +60,8 @@ def rules_of(rotation: str = "sequential", file: Path | None = None) -> str:
         provider_line("turns", 3, more=f"rotation: {rotation}"),
     ]
     if file is not None:
-        lines.append(f'  file: {{like: openai, upstream: "https://file.example", keys: [{{name: "1", ref: "file:{file}"}}]}}')
+        key = f'{{name: "1", ref: "file:{file}", share: true}}'
+        lines.append(f'  file: {{like: openai, upstream: "https://file.example", keys: [{key}]}}')
     routes = [f"  - {{match: {{model: '{name}*'}}, to: {name}}}" for name in OWN if name != "file" or file]
     return "\n".join(["providers:", *lines, "routes:", *routes])
 

@@ -206,3 +206,40 @@ def test_the_refusal_says_what_to_write() -> None:
     refusal = destination("example.com", 22, rules(), OWN)
 
     assert refusal is not None and "example.com:22 in gateway.egress_allow" in refusal.message
+
+
+# Patterns on names.
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "entry", "expected"),
+    [
+        ("api.github.com", 443, "*.github.com", None),
+        ("API.GitHub.com", 443, "*.github.COM", None),
+        ("a.b.github.com", 80, "*.github.com", None),
+        ("api.github.com", 443, "*.github.com:443", None),
+        ("api.github.com", 80, "*.github.com:443", "egress_denied"),
+        ("github.com", 443, "*.github.com", "egress_denied"),
+        ("api.github.com.evil.test", 443, "*.github.com", "egress_denied"),
+        ("evilgithub.com", 443, "*.github.com", "egress_denied"),
+        ("ci-1.example.com", 443, "ci-*.example.com", None),
+        ("ssh.github.com", 22, "*.github.com:22", None),
+        ("ssh.github.com", 22, "*.github.com", "egress_port"),
+        ("ssh.github.com", 25, "*.github.com:22", "egress_port"),
+    ],
+)
+def test_a_pattern_opens_names_and_ports(host: str, port: int, entry: str, expected: str | None) -> None:
+    assert reason_for(host, port, egress="deny", egress_allow=(entry,)) == expected
+
+
+@pytest.mark.parametrize("host", ["a.localhost", "metadata.google.internal"])
+def test_a_pattern_does_not_open_names_of_this_machine_and_its_metadata(host: str) -> None:
+    assert reason_for(host, egress_allow=("*.localhost", "*.google.internal", "*.localhost:443")) == "egress_address"
+
+
+def test_a_pattern_opens_no_address() -> None:
+    assert reason_for("8.8.8.8", egress="deny", egress_allow=("*.8",)) == "egress_denied"
+
+
+def test_what_is_behind_a_pattern_must_be_public() -> None:
+    assert address_refusal("10.0.0.1", 443, ("*.corp", "*.corp:443"), "db.corp", OWN)

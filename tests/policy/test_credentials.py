@@ -54,6 +54,7 @@ CARRIERS = [
     pytest.param((b"x-api-key", REAL.encode()), id="x-api-key"),
     pytest.param((b"X-API-KEY", b"Bearer " + REAL.encode()), id="x-api-key with a scheme"),
     pytest.param((b"X_Api_Key", REAL.encode()), id="underscores"),
+    pytest.param((b"x.api.key", REAL.encode()), id="dots"),
     pytest.param((b"x-api-key ", REAL.encode()), id="trailing blank"),
     pytest.param((b"\tx-api-key", REAL.encode()), id="leading tab"),
     pytest.param((b"api-key", REAL.encode()), id="api-key"),
@@ -128,7 +129,9 @@ def test_the_headers_of_the_providers_are_carriers(name: str) -> None:
     assert is_carrier(name)
 
 
-@pytest.mark.parametrize("name", [b" X_Api_Key\t", b"x-api-key", b"X-API-KEY", "x_api-key", b"x-api-key\x00"])
+@pytest.mark.parametrize(
+    "name", [b" X_Api_Key\t", b"x-api-key", b"X-API-KEY", "x_api-key", b"x-api-key\x00", b"x.api.key", b"X!Api~Key"]
+)
 def test_a_header_name_has_one_spelling(name: bytes | str) -> None:
     assert canonical(name) == "x-api-key"
 

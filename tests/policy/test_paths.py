@@ -108,6 +108,22 @@ def test_a_closed_group_says_how_to_open_it():
     assert "providers.openai.open: [files]" in paths.locate(CATALOG["openai"], "GET", "/v1/files").message
 
 
+def test_what_was_open_to_other_rules_stays_closed():
+    paths.locate(CATALOG["openai"], "GET", "/v1/files", ("files",))
+    assert paths.locate(CATALOG["openai"], "GET", "/v1/files").reason == "endpoint_closed"
+
+
+def test_an_endpoint_is_found_once():
+    asked = (CATALOG["openai"], "POST", "/v1/chat/completions")
+    assert paths.locate(*asked) is paths.locate(*asked)
+
+
+def test_a_place_is_mapped_for_each_target_anew():
+    found = place("openai", "/v1/chat/completions")
+    mapped = [paths.wire_path(PROVIDERS[target], found, "m").path for target in ("openai", "groq", "openai")]
+    assert mapped == ["/v1/chat/completions", "/openai/v1/chat/completions", "/v1/chat/completions"]
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/files/file-1", "/v1/files/file-1/content"])
 def test_an_opened_group_is_open(path):
     assert place("openai", path, "GET", ("files",)).endpoint.group == "files"

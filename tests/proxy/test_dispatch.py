@@ -241,7 +241,7 @@ def test_a_page_where_a_person_must_act_is_kept():
 def test_a_key_in_a_page_is_not_kept():
     stage = Stage()
     stage.failing(error(401, "account_deactivated", f"See https://help.openai.com/{A} now"))
-    assert stage.mark("key").url == "https://help.openai.com/***"
+    assert stage.mark("key").url == "https://help.openai.com/" + "*" * len(A)
 
 
 LIMITS = {"x_ratelimit_limit_tokens": "1000", "x_ratelimit_remaining_tokens": "250", "x_ratelimit_reset_tokens": "6m0s"}
@@ -617,3 +617,12 @@ def test_the_time_that_is_told_is_never_too_short(seconds):
     stage = resting(seconds)
     ending = stage.begin()
     assert int(told(stage.refusal(ending))[2]) >= seconds - 0.5 and "valetkey keys" in stage.refusal(ending).message
+
+
+@pytest.mark.parametrize(("value", "rests"), [(B, False), (A, True)])
+def test_an_old_value_that_is_refused_says_nothing_of_the_new_one(value, rests):
+    stage = Stage(keys={"openai/1": A})
+    stage.begin()
+    stage.runtime.adopt(making.runtime(keys={"openai/1": value}).snapshot)
+    stage.fail(Trouble("wrong key", None, Outcome.BAD_KEY))
+    assert bool(stage.pools.health.marks()) is rests

@@ -46,6 +46,22 @@ def test_wider_than_loopback_is_refused_with_the_reason(options, host):
         doors.plan(options, GatewayRules())
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_wider_than_loopback_is_for_known_callers(options, host):
+    options.update(listen_host=host)
+    assert doors.plan(options, GatewayRules(callers="known")).proxy == Address(host, 8080)
+
+
+def test_the_base_url_door_may_be_wider_too(options):
+    assert doors.plan(options, GatewayRules(callers="known", api=Address("0.0.0.0", 8045))).api == Address("0.0.0.0", 8045)
+
+
+def test_the_users_own_modes_are_looked_at_as_well(options):
+    options.update(mode=["regular@0.0.0.0:9001"])
+    with pytest.raises(StartError, match="agents add"):
+        doors.plan(options, GatewayRules())
+
+
 @pytest.mark.parametrize("name", ["ssl_insecure"])
 def test_an_option_that_leaks_is_named(options, name):
     from mitmproxy.addons.tlsconfig import TlsConfig

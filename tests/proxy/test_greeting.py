@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from support import making
 from valetkey.model import Address
 from valetkey.proxy.doors import Doors
@@ -35,6 +37,14 @@ def test_no_key_at_all_says_what_to_do():
 
 def test_what_to_export_is_said():
     assert "HTTPS_PROXY=http://127.0.0.1:8080" in greeting()[2]
+
+
+KEYED = "version: 1\nagents: [{name: a, key: 'sha256:" + "0" * 64 + "'}]\n"
+
+
+@pytest.mark.parametrize("doors", [BOTH, Doors(("b",), None, Address("127.0.0.1", 8045))])
+def test_where_callers_must_be_known_it_is_said_where_keys_come_from(doors):
+    assert "API_KEY=KEY" in greeting(doors, text=KEYED)[2] and "valetkey agents add" in greeting(doors, text=KEYED)[2]
 
 
 def test_no_secret_is_said():

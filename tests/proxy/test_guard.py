@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 from mitmproxy import hooks
+from mitmproxy.exceptions import AddonHalt
 from mitmproxy.proxy import layer, server_hooks
 from mitmproxy.test import tflow
 
@@ -49,6 +50,16 @@ def test_a_defect_becomes_a_502(addon, caplog):
     flow = making.flow()
     addon.request(flow)
     assert flow.response.status_code == 502
+
+
+def test_a_halt_is_for_mitmproxy(addon):
+    class Halting(Addon):
+        @guard.guarded
+        def request(self, flow):
+            raise AddonHalt
+
+    with pytest.raises(AddonHalt):
+        Halting(addon.runtime).request(making.flow())
 
 
 def test_a_defect_is_logged_with_its_traceback(addon, caplog):

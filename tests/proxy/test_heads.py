@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
 
+from valetkey.formats import Scrubber
 from valetkey.proxy import heads
 
 FIELDS = st.lists(st.tuples(st.sampled_from([b"A", b"a", b"b-c", b"x-valetkey-id"]), st.binary(max_size=5)), max_size=6)
@@ -26,3 +27,16 @@ def test_marks_are_put_on():
     headers = http.Headers([(b"a", b"b")])
     heads.mark(headers, {"x-valetkey-id": "1"})
     assert headers.fields == ((b"a", b"b"), (b"x-valetkey-id", b"1"))
+
+
+KEY = "sk-proj-REALrealREALrealREALreal0001"
+
+
+def test_keys_are_hidden():
+    headers = http.Headers([(b"a", b"b"), (b"x", KEY.encode())])
+    assert (heads.scrub(headers, Scrubber([KEY])), headers["x"]) == (True, "*" * len(KEY))
+
+
+def test_a_key_does_not_stand_in_two_fields():
+    headers = http.Headers([(b"a", KEY[:20].encode()), (KEY[20:].encode(), b"b")])
+    assert not heads.scrub(headers, Scrubber([KEY]))

@@ -168,3 +168,54 @@ def test_a_failing_ledger_stops_calls_when_the_rules_say_so():
     runtime = making.runtime("version: 1\ngateway: {ledger_failure: closed}\n")
     runtime.writer = Failing()
     assert admitted(runtime, making.flow()).response.status_code == 503
+
+
+def malformed(host="api.openai.com", **headers):
+    """A flow with a folded line in its head, that hides a real key."""
+    flow = making.flow(host, **headers)
+    flow.request.headers.fields += ((b"x-a", b"b\r\n x-api-key: sk-proj-AGENTSown"),)
+    return flow
+
+
+def test_threat_41_a_malformed_head_is_refused():
+    assert admitted(making.runtime(), malformed()).response.status_code == 400
+
+
+def test_threat_41_the_answer_to_a_malformed_head_is_the_last():
+    assert admitted(making.runtime(), malformed()).response.headers["connection"] == "close"
+
+
+def test_an_h2_answer_has_no_connection_header():
+    flow = malformed()
+    flow.request.http_version = "HTTP/2.0"
+    assert "connection" not in admitted(making.runtime(), flow).response.headers
+
+
+def test_the_answer_to_a_malformed_head_does_not_wait_for_the_body():
+    assert admitted(making.runtime(), malformed()).request.stream
+
+
+def test_a_malformed_field_is_not_shown():
+    assert "AGENTSown" not in str(admitted(making.runtime(), malformed()).get_state())
+
+
+def test_a_key_in_a_malformed_head_is_masked():
+    flow = malformed(authorization="Bearer sk-proj-OTHERown")
+    assert "OTHERown" not in str(admitted(making.runtime(), flow).get_state())
+
+
+def test_threat_41_a_malformed_head_to_a_host_that_is_no_provider_is_refused():
+    response = admitted(making.runtime(), malformed("example.com")).response
+    assert (response.status_code, response.headers["connection"]) == (400, "close")
+
+
+@pytest.mark.parametrize(("host", "status"), [("api.openai.com", 400), ("example.com", None)])
+def test_threat_16_a_method_in_small_letters_is_refused_for_providers(host, status):
+    flow = making.flow(host)
+    flow.request.data.method = b"post"
+    response = admitted(making.runtime(), flow).response
+    assert (response and response.status_code) == status
+
+
+def test_threat_46_a_head_that_is_too_large_is_refused():
+    assert answer(flow=making.flow(x_a="b" * 70_000)).status_code == 431

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valetkey.formats import UsageChunkFilter, UsageTap
+from valetkey.formats import Scrubber, ScrubStream, UsageChunkFilter, UsageTap
 from valetkey.model import Format
 from valetkey.proxy.pump import Pump
 
@@ -24,6 +24,8 @@ def pump(with_tap=True, with_filter=False):
 
 
 class Broken:
+    found = False
+
     def feed(self, data):
         raise RuntimeError("defect")
 
@@ -86,3 +88,61 @@ def test_a_swallowed_chunk_is_no_chunk_at_all():
     """mitmproxy frames an empty chunk as `0\\r\\n\\r\\n`, which ends the body."""
     chunk = b'data: {"choices":[],"usage":{"total_tokens":4}}\n\n'
     assert pump(with_filter=True)(chunk) == ()
+
+
+KEY = "sk-proj-REALrealREALrealREALreal0001"
+FINDS = []
+
+
+def scrubbing(with_filter=False):
+    FINDS.clear()
+    scrub = ScrubStream(Scrubber([KEY]))
+    return Pump(tap(), UsageChunkFilter() if with_filter else None, lambda: 7.0, scrub=scrub, on_echo=lambda: FINDS.append(1))
+
+
+@pytest.mark.parametrize("with_filter", [True, False])
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_key_is_hidden(with_filter, size):
+    data, one = b"data: " + KEY.encode() + b"\n\n", scrubbing(with_filter)
+    out = b"".join(b"".join(one(data[at : at + size])) for at in range(0, len(data), size))
+    assert out + b"".join(one(b"")) == b"data: " + b"*" * len(KEY) + b"\n\n"
+
+
+def test_what_is_held_at_the_end_passes():
+    one = scrubbing()
+    assert (one(b"data: sk-proj"), one(b"")) == ((b"data: ",), (b"sk-proj",))
+
+
+def test_a_chunk_that_is_held_whole_is_no_chunk_at_all():
+    assert scrubbing()(b"sk-proj") == ()
+
+
+def test_the_tap_sees_no_key():
+    one = scrubbing()
+    one(b'data: {"id":"x","model":"%s","choices":[]}\n\n' % KEY.encode())
+    assert KEY not in str(one.tap.document)
+
+
+def test_a_find_is_told():
+    one = scrubbing()
+    one(KEY.encode() + b"\n")
+    assert FINDS
+
+
+def test_without_a_find_nothing_is_told():
+    one = scrubbing()
+    one(SSE)
+    one(b"")
+    assert not FINDS
+
+
+def test_a_defect_of_the_scrub_lets_no_byte_pass():
+    one = Pump(None, None, lambda: 7.0, scrub=Broken())
+    with pytest.raises(RuntimeError):
+        one(b"x")
+
+
+def test_after_a_defect_of_the_tap_keys_are_still_hidden(caplog):
+    one = scrubbing()
+    one.tap = Broken()
+    assert one(b"a") + one(KEY.encode() + b"\n") == (b"a", b"*" * len(KEY) + b"\n")

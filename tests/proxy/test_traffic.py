@@ -28,3 +28,11 @@ def test_an_ending_by_the_layer_is_settled():
     flow, passage = planned(runtime)
     traffic(runtime, settled).ended(flow, Refusal(502, "x", "y"), Outcome.GATEWAY)
     assert settled == [flow] and passage.outcome is Outcome.GATEWAY
+
+
+def test_an_ending_by_the_layer_changes_no_call_that_is_settled():
+    runtime, settled = making.runtime(), []
+    flow, passage = planned(runtime)
+    passage.settled = True
+    traffic(runtime, settled).ended(flow, Refusal(502, "x", "y"), Outcome.GATEWAY)
+    assert (settled, passage.refusal, passage.outcome) == ([], None, None)

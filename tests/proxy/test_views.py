@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+from mitmproxy.addons import save
 from mitmproxy.test import tflow
 
 from support.proxy_receipts import receipt
@@ -63,3 +67,36 @@ def test_nothing_is_kept_without_a_view():
     keeper = views.FlowKeeper()
     keeper.keep(tflow.tflow(), 0)
     assert not keeper._settled
+
+
+class Master:
+    def __init__(self, chain=(), **options):
+        self.options = SimpleNamespace(**{"scripts": ["addons/gateway.py"], "save_stream_file": None} | options)
+        self.addons = SimpleNamespace(chain=[save.Save(), *chain])
+
+
+def test_nobody_looks_at_flows_in_a_plain_mitmdump():
+    assert not views.is_watched(Master())
+
+
+@pytest.mark.parametrize(
+    "master",
+    [
+        Master(save_stream_file="flows.mitm"),
+        Master(hardump="flows.har"),
+        Master(dumper_filter="~comment alice"),
+        Master(modify_body=["/a/b/"]),
+        Master(scripts=["addons/gateway.py", "mine.py"]),
+        Master(scripts=[]),
+        Master(chain=[View()]),
+    ],
+    ids=["file", "har", "filter", "changes", "another script", "embedded", "another addon"],
+)
+def test_who_may_look_at_flows(master):
+    assert views.is_watched(master)
+
+
+def test_mitmweb_and_the_console_look_at_flows():
+    master = Master()
+    master.view = View()
+    assert views.is_watched(master)

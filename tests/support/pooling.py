@@ -44,7 +44,7 @@ def key(provider: str, number: int) -> str:
 def provider_line(name: str, keys: int | Sequence[int], *, like: str = "openai", upstream: str = "", more: str = "") -> str:
     """A provider of one's own at `https://NAME.example`, whose keys are those of `like`, named by their numbers."""
     numbers = range(1, keys + 1) if isinstance(keys, int) else keys
-    listed = ", ".join(f'{{name: "{n}", ref: "env:{like.upper()}_API_KEY_{n}"}}' for n in numbers)
+    listed = ", ".join(f'{{name: "{n}", ref: "env:{like.upper()}_API_KEY_{n}", share: true}}' for n in numbers)
     place = upstream or f"https://{name}.example"
     return f'  {name}: {{like: {like}, upstream: "{place}", keys: [{listed}]{", " if more else ""}{more}}}'
 

@@ -1,7 +1,7 @@
 """Where `sabotage.py` can make the gateway raise."""
 
 OUTSIDE_A_CALL = (
-    "tunnels:Tunnels.remember",
+    "tunnels:Tunnels.enter",
     "tunnels:ValetTunnels._provider",
     "stream:ValetStream.state_wait_for_request_headers",
 )

@@ -1,5 +1,6 @@
 """The catalogue: what is known of each provider, as data."""
 
 from .loader import like, load_catalog
+from .telemetry import TelemetryHost, find_telemetry, load_telemetry
 
-__all__ = ["like", "load_catalog"]
+__all__ = ["TelemetryHost", "find_telemetry", "like", "load_catalog", "load_telemetry"]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import CatalogError
+from ..formats import LEAST_LENGTH
 from ..model import Auth, Endpoint, ErrorRule, LimitFacts, ProviderFacts, Surface, UsageFacts
 from .schema import AuthFacts, EndpointFacts, ErrorFacts, LimitTable, ProviderFile, SurfaceFacts, UsageTable
 
@@ -33,7 +34,8 @@ def like(facts: ProviderFacts, name: str) -> ProviderFacts:
     """The facts for a server that speaks as another provider does: its endpoints and errors, none of its hosts.
 
     Its keys are looked for under a name made of its own. Prices are unknown until the rules give some, and
-    `include_usage` is not sent to servers that nobody has tried.
+    `include_usage` is not sent to servers that nobody has tried. Its keys may be short, as they are of one's own making, but not
+    so short that they could not be told from common words when an answer is searched for them.
     """
     variable = "".join(c if c.isalnum() else "_" for c in name.upper()) + "_API_KEY"
     return replace(
@@ -46,7 +48,7 @@ def like(facts: ProviderFacts, name: str) -> ProviderFacts:
         include_usage=False,
         keys=True,
         default_for=(),
-        min_key_length=1,
+        min_key_length=LEAST_LENGTH,
     )
 
 

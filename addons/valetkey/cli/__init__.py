@@ -1,6 +1,6 @@
-"""The command line: `valetkey run, env, check, keys, flows, usage, purge, demo, simulate`."""
+"""The command line: `valetkey run, env, check, keys, flows, usage, purge, audit, agents, demo, simulate`."""
 
-from . import asking, checking, demo, exports, keyring, running, simulating
+from . import asking, auditing, checking, demo, exports, keyring, registering, running, simulating
 from .app import app, main
 
-__all__ = ["app", "asking", "checking", "demo", "exports", "keyring", "main", "running", "simulating"]
+__all__ = ["app", "asking", "auditing", "checking", "demo", "exports", "keyring", "main", "registering", "running", "simulating"]

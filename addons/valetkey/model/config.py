@@ -56,9 +56,15 @@ class GatewayRules:
     dummy_keys: tuple[str, ...] = ("sk-dummy*", "sk-ant-dummy*", "dummy*")
     foreign_keys: Literal["replace", "reject"] = "replace"
     no_credential: Literal["refuse", "inject"] = "refuse"
+    callers: Literal["known", "any"] = "any"
+    """Who is heard: agents that show their key, or any caller."""
+    hosts: tuple[str, ...] = ()
+    """Names (`host` or `host:port`, in their one spelling) that the base-URL door answers to besides loopback and its address."""
     egress: Literal["passthrough", "deny"] = "passthrough"
     egress_allow: tuple[str, ...] = ()
-    """Hosts, host:port or networks that may be reached although they are private (or although `egress: deny`)."""
+    """Hosts, host:port or networks that may be reached although they are private (or although `egress: deny`).
+
+    A pattern on names (`*.github.com`) opens no private address."""
     deadline: float = 600.0
     attempts: int = 16
     """The most attempts of one call."""
@@ -73,6 +79,8 @@ class GatewayRules:
     """A folder for redacted requests and answers; None: nothing is kept."""
     max_flows: int = 1000
     """Flows kept in mitmweb and the console."""
+    max_connections: int = 4096
+    """Connections of clients that are open at once; more are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class KeySpec:
     weight: float = 1.0
     concurrency: int | None = None
     """The most calls at once; None: as the provider's rules say."""
+    share: bool = False
+    """Whether it may be used for a provider that it does not belong to."""
     line: int = 0
 
 
@@ -147,7 +157,7 @@ class Window:
     tolerance: float = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Provider:
     """A provider as configured: the catalogue's facts with the rules of this gateway.
 
@@ -186,6 +196,25 @@ class Provider:
     def named_on_loopback(self) -> bool:
         """Whether this upstream is on the machine itself (plain HTTP is allowed only there)."""
         return self.upstream.host in ("localhost", "::1") or _LOOPBACK.fullmatch(self.upstream.host) is not None
+
+    def has_variable(self, reference: str) -> bool:
+        """Whether a reference is a variable of this provider by its name, also a numbered one or a twin (`GATEWAY_`)."""
+        name = reference.removeprefix("env:").removeprefix("GATEWAY_")
+        return reference.startswith("env:") and any(f"{name}_".startswith(f"{variable}_") for variable in self.facts.env)
+
+    def is_at_home(self, upstream: Upstream) -> bool:
+        """Whether a place is this provider's own: its hosts and those below them, or the place where the rules call it."""
+        if upstream.origin == self.upstream.origin:
+            return True
+        place = f".{upstream.host.lower()}"
+        return (upstream.scheme, upstream.port) == ("https", 443) and any(place.endswith(f".{host}") for host in self.facts.hosts)
+
+    def may_get_key_of(self, owner: Provider) -> bool:
+        """Whether a key that belongs to `owner` may go where this provider is called, without being told so.
+
+        On the machine itself it may: there a server is the user's own.
+        """
+        return self.name == owner.name or self.named_on_loopback or owner.is_at_home(self.upstream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +258,7 @@ class AgentRule:
     models: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Rules:
     """rules.yaml, validated. `providers` holds every catalogue provider and every one the file defines."""
 

@@ -1,9 +1,24 @@
-"""Where connections may lead: which addresses and hosts are off limits unless the rules name them."""
+"""Where connections may lead: which addresses and hosts are off limits unless the rules name them.
+
+**Private addresses.** The gateway often stands where the agent could not reach: on a host with services on loopback, in a
+network with databases, on a cloud machine whose metadata service gives credentials to whoever asks. So only addresses of the
+public internet are open. An address that is not public is open when rules.yaml names it, in one of two ways:
+
+- as an `upstream` of a provider, for the calls to that provider and nothing else;
+- in `gateway.egress_allow`, by its name in full, its address or its network. A pattern (`*.corp`) opens no private address:
+  who owns one name under it could lead it anywhere.
+
+The gateway's own ports on this machine are open in no case. Names are judged before they are resolved (`destination`), the
+address once more when it is dialled (`address_refusal`), for a name may lead elsewhere when it is asked again. Where an upstream
+proxy dials, the address is its to judge.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from ..model import Refusal, Rules
@@ -66,10 +81,11 @@ def destination(host: str, port: int, rules: Rules, own_ports: Collection[int]) 
     if reason:
         return _refusal("egress_address", reason)
     # 4. Ports other than the web's.
-    if port not in WEB_PORTS and not _is_named_with_port(allow, name, address, port):
+    with_port = _is_named_with_port(allow, name, address, port) or _is_matched(allow, name, port, with_port=True)
+    if port not in WEB_PORTS and not with_port:
         return _refusal("egress_port", f"port {port} is closed; name {name}:{port} in gateway.egress_allow if agents may use it")
     # 5. Everything else, where the rules close it.
-    if rules.gateway.egress == "deny" and not named:
+    if rules.gateway.egress == "deny" and not (named or _is_matched(allow, name, port)):
         return _refusal("egress_denied", f"{name} is no provider, and gateway.egress is deny; gateway.egress_allow opens hosts")
     return None
 
@@ -120,6 +136,20 @@ def _is_named_with_port(allow: tuple[str, ...], host: str, address: IPAddress | 
     return any((parsed := _read(entry)) and parsed.port and _covers(entry, host, address, port) for entry in allow)
 
 
+def _is_matched(allow: tuple[str, ...], host: str, port: int, *, with_port: bool = False) -> bool:
+    """Whether a pattern on names takes this one, `with_port` only one that has the port."""
+    patterns = [_pattern(entry) for entry in allow if "*" in entry]
+    wanted = (port,) if with_port else (port, None)
+    return not is_address(host) and any(only in wanted and fnmatchcase(host, name) for name, only in patterns)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(entry: str) -> tuple[str, int | None]:
+    """The pattern on the name, and the port if there is one."""
+    name, colon, port = entry.lower().partition(":")
+    return name, int(port) if colon else None
+
+
 def _covers(entry: str, host: str | None, address: IPAddress | None, port: int) -> bool:
     if "/" in entry:
         return address is not None and _in_network(address, entry)
@@ -129,6 +159,7 @@ def _covers(entry: str, host: str | None, address: IPAddress | None, port: int) 
     return written.host == (host or "").lower() or (address is not None and _parse(written.host) == address)
 
 
+@lru_cache(maxsize=4096)
 def _read(entry: str) -> Authority | None:
     """An entry without a network: `host`, `host:port`, an address, with brackets or without."""
     bare = parse_host(entry)

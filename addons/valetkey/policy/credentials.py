@@ -1,23 +1,23 @@
 """Credentials in requests: find every one, judge it, mask it for people, take it off, put the right one on.
 
 Headers are raw `(name, value)` pairs in the order of the wire; a `path` holds its query. Names are compared in one spelling
-(lower case, no blanks, `-` for `_`), because servers behind CGI-like interfaces do not tell `X_Api_Key` from `x-api-key`.
+(lower case, no blanks, `-` for whatever is no letter or digit), because servers behind CGI-like interfaces do not tell
+`X_Api_Key` and `x.api.key` from `x-api-key`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from ..model import Auth, Key, Rules
+from . import identity
 
 Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]
@@ -47,6 +47,7 @@ _IDENTITY = frozenset({"openai-organization", "openai-project", "x-goog-user-pro
 _QUERY_IDENTITY = "userproject"
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings"})
 """Without `transfer-encoding`: the body goes out framed as it came, and mitmproxy writes the frames by that header."""
+_UNWANTED = _HOP_BY_HOP | _IDENTITY | {COOKIE}
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
 """Headers that `Connection:` cannot name away, and that a key's extra headers cannot set."""
 
@@ -56,6 +57,7 @@ _SUBPROTOCOL_KEY = "openai-insecure-api-key."
 _SUBPROTOCOL_IDENTITY = ("openai-organization.", "openai-project.")
 _DUMMY = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}")
 """The form of a dummy. Anything wider could hide a real key behind a dummy's prefix (`sk-dummy, Bearer sk-…`)."""
+_JOINTS = re.compile(r"[^a-z0-9]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
@@ -83,7 +85,24 @@ class Judgement:
 def canonical(name: bytes | str) -> str:
     """The one spelling of a header name that this module compares."""
     text = name.decode("latin-1") if isinstance(name, bytes) else name
-    return "".join(text.split()).strip("\x00").lower().replace("_", "-")
+    return _JOINTS.sub("-", "".join(text.split()).lower()).strip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a header's name says: its one spelling, whether its value may be a credential, whether it may not pass as it is."""
+
+    word: str
+    shown: bool
+    stripped: bool
+
+
+@lru_cache(maxsize=1024)
+def _known(name: bytes) -> _Known:
+    word = canonical(name)
+    carrier = is_carrier(word)
+    stripped = carrier or word in _UNWANTED or word.startswith("proxy-")
+    return _Known(word, carrier or word in (COOKIE, PROXY_AUTHORIZATION), stripped)
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +114,8 @@ def is_carrier(name: bytes | str) -> bool:
 
 def presented(headers: Sequence[Field], path: str) -> tuple[Presented, ...]:
     """Every credential the client sent, in any carrier, empty ones left out. Basic gives user and password."""
-    in_headers = [Presented(canonical(name), value) for name, raw in headers for value in _values(canonical(name), raw)]
+    carriers = [(known.word, raw) for name, raw in headers if (known := _known(name)).shown]
+    in_headers = [Presented(word, value) for word, raw in carriers for value in _values(word, raw)]
     query = path.partition("?")[2]
     if not query:
         return tuple(in_headers)
@@ -119,16 +139,18 @@ def judge(credentials: Sequence[Presented], rules: Rules) -> Judgement:
 
 def is_dummy(value: str, rules: Rules) -> bool:
     """Whether the rules call this value a dummy key."""
-    return bool(_DUMMY.fullmatch(value)) and any(fnmatchcase(value, glob) for glob in rules.gateway.dummy_keys)
+    return bool(_DUMMY.fullmatch(value) and _dummies(rules.gateway.dummy_keys).match(value))
+
+
+@lru_cache(maxsize=16)
+def _dummies(globs: tuple[str, ...]) -> re.Pattern[str]:
+    """What any of the globs matches, in one pattern; without globs nothing."""
+    return re.compile("|".join(map(translate, globs)) or "(?!)")
 
 
 def agent_of(value: str, rules: Rules) -> str | None:
-    """The agent whose configured key this is. Every configured digest is compared, in constant time."""
-    if not any(agent.key for agent in rules.agents):
-        return None
-    digest = b"sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest().encode()
-    found = [agent.name for agent in rules.agents if agent.key and hmac.compare_digest(agent.key.lower().encode(), digest)]
-    return found[0] if found else None
+    """The agent whose configured key this is."""
+    return identity.register(rules).agent_of(value)
 
 
 def basic_user(value: str) -> str | None:
@@ -184,8 +206,13 @@ def _key_in_subprotocol(entry: str) -> str:
 
 def mask_headers(headers: Sequence[Field], rules: Rules) -> Fields:
     """The headers as a flow may show them: foreign keys and cookies masked, the proxy's own credential gone."""
+    known = [(_known(header[0]), header) for header in headers]
     return tuple(
-        (name, _masked(canonical(name), value, rules)) for name, value in headers if canonical(name) != PROXY_AUTHORIZATION
+        [
+            (header[0], _masked(each.word, header[1], rules)) if each.shown else header
+            for each, header in known
+            if each.word != PROXY_AUTHORIZATION
+        ]
     )
 
 
@@ -217,17 +244,18 @@ def strip(headers: Sequence[Field], *, upgrade: bool = False) -> Fields:
 
     What `Connection:` names goes as well, except the framing of the message. `upgrade` keeps a WebSocket handshake.
     """
-    named = {canonical(word) for name, value in headers if canonical(name) == "connection" for word in value.split(b",")}
-    unwanted = _HOP_BY_HOP | _IDENTITY | {COOKIE} | (named - _FRAMING)
-    kept = []
-    for name, value in headers:
-        word = canonical(name)
-        if upgrade and word in ("connection", "upgrade"):
-            kept.extend(_handshake(name, word, value))
-        elif word == SUBPROTOCOL:
-            kept.extend([(name, rest)] if (rest := _edit_subprotocols(value, _without_key)) else [])
-        elif word not in unwanted and not is_carrier(word) and not word.startswith("proxy-"):
-            kept.append((name, value))
+    known = [(_known(header[0]), header) for header in headers]
+    lists = [header[1] for each, header in known if each.word == "connection"]
+    named = {canonical(word) for value in lists for word in value.split(b",")} - _FRAMING
+    kept: list[Field] = []
+    for each, header in known:
+        if not each.stripped:
+            if each.word not in named:
+                kept.append(header)
+        elif upgrade and each.word in ("connection", "upgrade"):
+            kept.extend(_handshake(*header, each.word))
+        elif each.word == SUBPROTOCOL:
+            kept.extend([(header[0], rest)] if (rest := _edit_subprotocols(header[1], _without_key)) else [])
     return tuple(kept)
 
 
@@ -236,7 +264,7 @@ def strip_query(path: str) -> str:
     return _rewrite_query(path, lambda piece: None if piece.secret or piece.name == _QUERY_IDENTITY else piece.text)
 
 
-def _handshake(name: bytes, word: str, value: bytes) -> list[Field]:
+def _handshake(name: bytes, value: bytes, word: str) -> list[Field]:
     """The hop-by-hop headers of a WebSocket handshake, reduced to what it needs (never `Upgrade: h2c`)."""
     if word == "upgrade":
         return [(name, value)] if value.strip().lower() == b"websocket" else []
@@ -267,13 +295,12 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
     """
     if key is not None and not secret:
         raise ValueError(f"key {key.id} has no value")
-    ours = dict(_required(headers, auth))
+    ours = dict(_required(headers, auth)) if auth.defaults else {}
     ours.update(_of_key(auth, key) if key else ())
     if secret:
         ours[auth.header] = auth.prefix + secret
     fields = {canonical(name): _field(name, value) for name, value in ours.items()}
-    others = tuple((name, value) for name, value in headers if canonical(name) not in fields)
-    return (*others, *fields.values())
+    return (*[header for header in headers if _known(header[0]).word not in fields], *fields.values())
 
 
 def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None, *, upgrade: bool = False) -> Fields:
@@ -315,7 +342,7 @@ class _Piece:
 
     @property
     def name(self) -> str:
-        return canonical(unquote_plus(self.text.partition("=")[0])).removeprefix("$")
+        return canonical(unquote_plus(self.text.partition("=")[0]))
 
     @property
     def value(self) -> str:

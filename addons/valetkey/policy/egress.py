@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal
 
@@ -207,7 +208,13 @@ def _bad_peer(wire: Wire) -> str | None:
     if wire.via:
         return None
     named = (wire.upstream.host,) if wire.named or wire.named_on_loopback else ()
-    return address_refusal(wire.peer_ip, wire.dialled_port, (*wire.allow, *named), wire.dialled_host, wire.own_ports)
+    return _peer_refusal(wire.peer_ip, wire.dialled_port, (*wire.allow, *named), wire.dialled_host, frozenset(wire.own_ports))
+
+
+@lru_cache(maxsize=1024)
+def _peer_refusal(ip: str, port: int, allow: tuple[str, ...], host: str, own_ports: frozenset[int]) -> str | None:
+    """`address_refusal`, read once for each address of a provider."""
+    return address_refusal(ip, port, allow, host, own_ports)
 
 
 def _authorities(facts: ClientFacts) -> Iterator[tuple[str, str]]:
@@ -235,6 +242,7 @@ def _sni_refusal(sni: str | None, host: str) -> Refusal | None:
     return Refusal(421, "misdirected", f"TLS names {sni[:253]!r}, but the connection was opened to {host}")
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 

@@ -9,7 +9,6 @@ waiting for the first key that may be used again, and at last the best of the er
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -186,7 +185,7 @@ class _Plan:
         """Failed in this round by the provider's fault."""
         self._gone: set[_Name] = set()
         """Not to be used for this call any more."""
-        self._throttled: Counter[_Name] = Counter()
+        self._throttled: dict[_Name, int] = {}
         self._rests: dict[_Name, float] = {}
         """Ends of rests that health cannot note: there is no key."""
         self._ticket: Ticket | None = None
@@ -267,7 +266,7 @@ class _Plan:
             self._gone.add(here)
             self._gone.update(self._alike(attempt, outcome))
         elif outcome is Outcome.THROTTLED:
-            self._throttled[here] += 1
+            self._throttled[here] = self._throttled.get(here, 0) + 1
             if attempt.key is None:
                 self._rests[here] = self._now + (failure.stated or failure.rest or LADDER[0])
         else:
@@ -315,7 +314,8 @@ class _Plan:
         return view
 
     def _sort(self, option: Option, key: Key | None, view: _View, ready: list[Key | None], last: list[Key | None]) -> None:
-        free = self._free_at(option, key)
+        condition = self._condition(option, key)
+        free = self._free_under(condition, option, key)
         if free is None:
             return
         if free > self._now:
@@ -325,7 +325,7 @@ class _Plan:
         elif key is not None and self._is_busy(option, key):
             view.busy[key.id] = self._limit(option, key) or 0
         else:
-            (last if self._condition(option, key).last_choice else ready).append(key)
+            (last if condition.last_choice else ready).append(key)
 
     def _allowed(self, option: Option) -> list[Key | None]:
         """The keys that this call may still use at an option."""
@@ -334,6 +334,8 @@ class _Plan:
     def _suitable(self, option: Option) -> list[Key | None]:
         """The keys that suit this call: what belongs to a key goes to that key, as long as it may come back."""
         owners = self._owners()
+        if not owners and not option.provider.model_tiers:
+            return list(option.keys)
         return [key for key in option.keys if self._fits(option, key) and (not owners or (key is not None and key.id in owners))]
 
     def _owners(self) -> set[str]:
@@ -407,7 +409,10 @@ class _Plan:
 
     def _free_at(self, option: Option, key: Key | None) -> float | None:
         """When a key may be used, as far as rest and spacing go (not after now: at once); None: when a person acts."""
-        condition = self._condition(option, key)
+        return self._free_under(self._condition(option, key), option, key)
+
+    def _free_under(self, condition: Condition, option: Option, key: Key | None) -> float | None:
+        """`_free_at`, where the condition is known."""
         if condition.until is None:
             return None
         rest = condition.until if condition.excluded else 0.0
@@ -454,7 +459,7 @@ class _Plan:
             keys = [key for key in self._allowed(option) if _name(option, key) not in self._spent]
             for key in keys:
                 # Throttled again after it was waited for: it will not be better for waiting more.
-                if key is not None and key.id == preferred and self._throttled[_name(option, key)] < 2:
+                if key is not None and key.id == preferred and self._throttled.get(_name(option, key), 0) < 2:
                     return None if self._free_at(option, key) is None else (option, key)
             if any(self._is_ready(option, key) for key in keys):
                 return None

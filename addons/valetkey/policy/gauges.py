@@ -64,7 +64,10 @@ class Gauges:
 
     def of(self, key: str) -> Gauge:
         """The gauge of a key; a new one where it is not known yet."""
-        return self._gauges.setdefault(key, Gauge())
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            gauge = self._gauges[key] = Gauge()
+        return gauge
 
     def began(self, key: str, group: str, window: Window, now: float) -> None:
         """An attempt is sent with a key."""

@@ -397,8 +397,10 @@ def _context(document: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for place in (document, *[document.get(name) for name in _USAGE_PLACES]):
-        if isinstance(place, Mapping) and place.keys() & _CONTEXT.keys():
-            found |= {ours: place[name] for name, ours in _CONTEXT.items() if isinstance(place.get(name), str)}
+        if type(place) is dict or isinstance(place, Mapping):
+            for name, ours in _CONTEXT.items():
+                if isinstance(value := place.get(name), str):
+                    found[ours] = value
     if found.get("service_tier") == "batch":
         found["processing"] = "batch"
     return found

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from ..model import Dialect, Endpoint, Provider, ProviderFacts, Refusal, Surface
 from .authority import parse_host
+from .kept import Kept
 
 _ENCODED = r"[01][0-9a-f]|2[3ef5]|3[bf]|5c|7f|[89a-f][0-9a-f]"
 """In hexadecimal: controls, `# . / %`, `; ?`, the backslash and every byte that is not ASCII."""
@@ -56,8 +57,24 @@ class Mapped:
     path: str
 
 
+_LOCATED: Kept[Place] = Kept()
+_LOCATED_API: Kept[tuple[str, Place]] = Kept()
+_MAPPED: Kept[Mapped] = Kept()
+
+
 def locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection[str] = ()) -> Place | Refusal:
     """The endpoint that a path of this provider is, if a credential may be used there."""
+    key = (id(facts), method, path, tuple(open_groups))
+    place = _LOCATED.get(key)
+    if place is not None:
+        return place
+    found = _locate(facts, method, path, open_groups)
+    if isinstance(found, Place):
+        _LOCATED.put(key, found, facts, path)
+    return found
+
+
+def _locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection[str]) -> Place | Refusal:
     refusal = check_path(path)
     if refusal is not None:
         return refusal
@@ -143,6 +160,18 @@ def locate_api(
     `/groq/openai/v1/chat/completions` names its provider; otherwise the provider that is the default for the path's
     dialect gets it. `/v1/models` belongs to two dialects: Anthropic's SDK shows itself by its headers.
     """
+    anthropic_first = "anthropic-version" in headers or "x-api-key" in headers
+    key = (id(providers), method, path, anthropic_first)
+    place = _LOCATED_API.get(key)
+    if place is not None:
+        return place
+    found = _locate_api(providers, method, path, anthropic_first)
+    if not isinstance(found, Refusal):
+        _LOCATED_API.put(key, found, providers, path)
+    return found
+
+
+def _locate_api(providers: Mapping[str, Provider], method: str, path: str, anthropic_first: bool) -> tuple[str, Place] | Refusal:
     refusal = check_path(path)
     if refusal is not None:
         return refusal
@@ -150,7 +179,7 @@ def locate_api(
     if first in providers and rest:
         return _placed(providers[first], method, "/" + rest)
     useful: Refusal | None = None
-    for name, candidate in _candidates(providers, path, headers):
+    for name, candidate in _candidates(providers, path, anthropic_first):
         found = _placed(providers[name], method, candidate)
         if not isinstance(found, Refusal):
             return found
@@ -166,9 +195,8 @@ def _placed(provider: Provider, method: str, path: str) -> tuple[str, Place] | R
     return place if isinstance(place, Refusal) else (provider.name, place)
 
 
-def _candidates(providers: Mapping[str, Provider], path: str, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _candidates(providers: Mapping[str, Provider], path: str, anthropic_first: bool) -> Iterator[tuple[str, str]]:
     """Providers and paths to try, in order; a path without `/v1` is tried with the provider's base as well."""
-    anthropic_first = "anthropic-version" in headers or "x-api-key" in headers
     order = [Dialect.ANTHROPIC, Dialect.OPENAI] if anthropic_first else [Dialect.OPENAI, Dialect.ANTHROPIC]
     for dialect in [*order, Dialect.GEMINI, Dialect.OLLAMA]:
         for name, provider in providers.items():
@@ -188,6 +216,16 @@ def wire_path(target: Provider, place: Place, model: str | None) -> Mapped | Non
 
     Within the same provider, and with the same model, the path under the base stays byte for byte.
     """
+    key = (id(target), id(place), model)
+    mapped = _MAPPED.get(key)
+    if mapped is None:
+        mapped = _mapped(target, place, model)
+        if mapped is not None:
+            _MAPPED.put(key, mapped, (target, place), model or "")
+    return mapped
+
+
+def _mapped(target: Provider, place: Place, model: str | None) -> Mapped | None:
     found = _counterpart(target, place)
     if found is None:
         return None

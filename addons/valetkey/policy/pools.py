@@ -14,6 +14,7 @@ from ..model import Key, Outcome, Provider
 from .affinity import Affinity
 from .gauges import Gauges
 from .health import Failure, Health, Mark, Place
+from .kept import Kept
 from .slots import Permit, Slots
 
 
@@ -39,8 +40,16 @@ def group_of(provider: Provider, model: str | None) -> str:
 
 def place_of(provider: Provider, model: str | None, key: Key | None) -> Place:
     """Where an attempt goes, as health sees it."""
-    group = group_of(provider, model)
-    return Place(key.id if key else None, provider.name, (model or "*").lower()[:200], group, provider.upstream.origin)
+    name = key.id if key else None
+    asked = (id(provider), model, name)
+    found = _PLACES.get(asked)
+    if found is None:
+        place = Place(name, provider.name, (model or "*").lower()[:200], group_of(provider, model), provider.upstream.origin)
+        found = _PLACES.put(asked, place, provider, model or "")
+    return found
+
+
+_PLACES: Kept[Place] = Kept()
 
 
 @dataclass(slots=True)

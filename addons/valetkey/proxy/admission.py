@@ -10,14 +10,18 @@ from __future__ import annotations
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from ..model import Dialect, Door, Provider, Refusal
+from ..model import Address, Dialect, Door, Provider, Refusal
 from ..policy import callers, credentials, egress, paths
+from ..policy.authority import parse_authority, parse_host
 from . import heads
+from .identifying import Visitor
 from .passage import Arrival, Passage, new_id
 from .runtime import Runtime
 
 API_SENTINEL = "valetkey.invalid"
 """The target that the base-URL door is opened with; it is never dialled."""
+_NO_PROOF = frozenset({credentials.COOKIE, credentials.PROXY_AUTHORIZATION})
+"""Carriers that do not say who calls: cookies are sent unasked, and the proxy's own header is read with its user."""
 
 
 def door_of(client: connection.Client) -> Door:
@@ -56,10 +60,10 @@ def by_address(runtime: Runtime, flow: http.HTTPFlow, arrival: Arrival, passage:
 
 
 def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
-    """The base-URL door: a loopback Host, no foreign page, and a path that some provider knows."""
+    """The base-URL door: a Host that is ours, no foreign page, and a path that some provider knows."""
     request = flow.request
     headers = heads.plain(request.headers)
-    refusal = egress.api_door(heads.get_all(request.headers, b"host"), headers, _local_port(flow))
+    refusal = egress.api_door(_own_host(flow, passage), headers, _local_port(flow))
     if refusal is not None:
         return refusal
     found = paths.locate_api(passage.snapshot.rules.providers, request.method, _bare(request.path), headers)
@@ -70,18 +74,23 @@ def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal 
     return None
 
 
-def identify(flow: http.HTTPFlow, passage: Passage, proxy_user: str | None) -> Refusal | None:
+def identify(flow: http.HTTPFlow, passage: Passage, visitor: Visitor) -> Refusal | None:
     """Who calls, and with what kind of credential; a foreign key is masked in the flow from here on."""
     rules = passage.snapshot.rules
     fields, path = flow.request.headers.fields, flow.request.path
     presented = credentials.presented(fields, path)
     judgement = credentials.judge(presented, rules)
-    passage.caller = callers.identify(proxy_user, tuple(p.value for p in presented), rules)
+    shown = tuple(p.value for p in presented if p.carrier not in _NO_PROOF)
+    caller = visitor.doorkeeper.recognise(visitor, shown, rules, passage.mark)
     masked = credentials.mask_headers(fields, rules)
     if masked != fields:
         flow.request.headers = http.Headers(masked)
     if judgement.kind == "foreign":
         flow.request.path = credentials.mask_query(path, rules)
+    if isinstance(caller, Refusal):
+        return caller
+    passage.caller = caller
+    if judgement.kind == "foreign":
         return _foreign_key(passage)
     if judgement.kind == "none" and rules.gateway.no_credential == "refuse":
         text = "the call has no credential; send a dummy key such as sk-dummy, or set gateway.no_credential: inject"
@@ -141,11 +150,6 @@ def _foreign_key(passage: Passage) -> Refusal | None:
     return Refusal(401, "foreign_key", text)
 
 
-def caller_of_tunnel(value: str | None) -> str | None:
-    """The user in a `Proxy-Authorization: Basic` header, None when there is none."""
-    return credentials.basic_user(value) if value else None
-
-
 def _bare(path: str) -> str:
     return path.partition("?")[0]
 
@@ -153,3 +157,18 @@ def _bare(path: str) -> str:
 def _local_port(flow: http.HTTPFlow) -> int:
     sockname = flow.client_conn.sockname
     return sockname[1] if sockname else 0
+
+
+def _own_host(flow: http.HTTPFlow, passage: Passage) -> tuple[str, ...]:
+    """The Host headers, in place of a name or address that is ours `localhost`.
+
+    A page that rebinds its own name to us cannot have such a Host: addresses are no names, and `gateway.hosts` lists ours alone.
+    """
+    found = heads.get_all(flow.request.headers, b"host")
+    named = parse_authority(found[0]) if len(found) == 1 else None
+    sockname, port = flow.client_conn.sockname, _local_port(flow)
+    if named is None or named.port not in (None, port):
+        listed = named is not None and str(Address(named.host, named.port or 0)) in passage.snapshot.rules.gateway.hosts
+        return ("localhost",) if listed else found
+    own = named.host in passage.snapshot.rules.gateway.hosts or (sockname and named.host == parse_host(sockname[0]))
+    return ("localhost",) if own else found

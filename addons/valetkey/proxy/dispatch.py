@@ -76,7 +76,7 @@ class Dispatch:
         passage.plan = plan = self._equip(step)
         passage.attempt_mark = self._runtime.monotonic()
         key = plan.key.id if plan.key else None
-        passage.attempts.append(Attempt(plan.provider.name, plan.model, key, plan.provider.upstream.origin))
+        passage.attempts.append(Attempt(plan.provider.name, plan.model, key, step.place.upstream))
 
     def failed(self, trouble: Trouble) -> failover.Step | Ending:
         """An attempt gave no answer that may pass: what next."""
@@ -90,7 +90,7 @@ class Dispatch:
         failure = self._failure(trouble)
         assert self._passage.plan is not None
         now = self._runtime.now()
-        mark = self._runtime.pools.failed(self._use, failure, now)
+        mark = self._tell_pools(self._use, failure, now)
         self._noted = True
         self._close_attempt(failure.outcome, trouble.answer)
         if self._is_better(failure.outcome, trouble.answer):
@@ -135,10 +135,23 @@ class Dispatch:
     def _end(self, use: Use, ending: Outcome, created: tuple[str, ...]) -> None:
         now, pools = self._runtime.now(), self._runtime.pools
         if ending in TABLE and not self._noted:
-            pools.failed(use, self._broken(use, ending, now), now)
+            self._tell_pools(use, self._broken(use, ending, now), now)
         pools.ended(use, ending, now)
         if created and use.place.key is not None:
             pools.affinity.bind(use.provider.name, created, use.place.key, now)
+
+    def _tell_pools(self, use: Use, failure: Failure, now: float) -> Mark | None:
+        """An attempt failed. What is said of a key whose value was changed meanwhile is not true of the new one."""
+        key = use.place.key
+        row = TABLE.get(failure.outcome)
+        if key is not None and row is not None and row.marks.startswith("key") and self._is_changed(key):
+            self._runtime.pools.ended(use, failure.outcome, now)
+            return None
+        return self._runtime.pools.failed(use, failure, now)
+
+    def _is_changed(self, key: str) -> bool:
+        ours, present = self._passage.snapshot, self._runtime.snapshot
+        return ours is not present and not ours.vault.agrees(present.vault, key)
 
     def _broken(self, use: Use, ending: Outcome, now: float) -> Failure:
         """What is known of an answer that passed and went wrong all the same."""
@@ -163,7 +176,8 @@ class Dispatch:
         tries = len(self._passage.attempts)
         again = f" ({tries} attempts)" if tries > 1 else ""
         text = f"{provider.name} at {provider.upstream.origin} gave no answer{again}: {self.best.message}"
-        return Refusal(status, reason, text)
+        # The message may quote what the provider sent.
+        return Refusal(status, reason, self._passage.snapshot.vault.redact(text))
 
     def _advance(self, report: Report | None) -> failover.Step | Ending:
         assert self._plan is not None

@@ -1,13 +1,13 @@
 """Which addresses the gateway listens on, and which mitmproxy options it cannot do without.
 
 Scripts are loaded after mitmproxy has opened its default server; changing the option `mode` then closes that one and opens
-ours. What the user passed (`--mode`, `-p`, `--listen-host`) wins over rules.yaml, except that nothing but loopback is served.
+ours. What the user passed (`--mode`, `-p`, `--listen-host`) wins over rules.yaml, except that nothing but loopback is served
+unless callers show who they are.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from ..errors import StartError
 from ..model import Address, GatewayRules
 from .admission import API_SENTINEL
+from .identifying import is_local
 
 REQUIRED: dict[str, object] = {
     "connection_strategy": "lazy",  # routes may change the host, and no connection is opened that is not used
@@ -55,12 +56,12 @@ def check_options(options: Options) -> str | None:
 
 
 def plan(options: Options, gateway: GatewayRules) -> Doors:
-    """The doors, from the user's options and the rules. Raises StartError for a listener beyond loopback."""
+    """The doors, from the user's options and the rules. Raises StartError for a listener beyond loopback that hears anyone."""
     host = options.listen_host or None
     if options.has_changed("mode"):
-        return _check(_named_by_user(options.mode, host, options.listen_port))
+        return _check(_named_by_user(options.mode, host, options.listen_port), gateway)
     proxy = Address(host or gateway.proxy.host, options.listen_port or gateway.proxy.port)
-    return _check(Doors((f"regular@{proxy.host}:{proxy.port}", api_mode(gateway.api)), proxy, gateway.api))
+    return _check(Doors((f"regular@{proxy.host}:{proxy.port}", api_mode(gateway.api)), proxy, gateway.api), gateway)
 
 
 def api_mode(address: Address) -> str:
@@ -89,21 +90,15 @@ def _named_by_user(specs: Sequence[str], host: str | None, port: int | None) -> 
     return Doors(tuple(modes), proxy, api)
 
 
-def _check(doors: Doors) -> Doors:
+def _check(doors: Doors, gateway: GatewayRules) -> Doors:
     for address in filter(None, (ProxyMode.parse(mode).custom_listen_host for mode in doors.modes)):
-        if not _is_loopback(address):
+        if not is_local(address) and gateway.callers != "known":
             raise StartError(
-                f"refusing to listen on {address}: callers are not authenticated yet, so anyone who reaches the port could "
-                "spend your keys; listen on 127.0.0.1 and use a tunnel (ssh -L) for other machines"
+                f"refusing to listen on {address}: callers are not authenticated (gateway.callers: any), so anyone who reaches "
+                "the port could spend your keys; give every agent a key (valetkey agents add NAME), or listen on 127.0.0.1 and "
+                "use a tunnel (ssh -L) for other machines"
             )
     return doors
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 async def open_doors(options: Options, servers: object, doors: Doors) -> None:

@@ -12,10 +12,21 @@ def lines(snapshot: Snapshot, doors: Doors) -> Iterator[str]:
     """What a person needs to know once the gateway is ready."""
     yield f"valetkey is ready: {_doors(doors)}"
     yield f"providers with a usable key: {_providers(snapshot)}"
-    if doors.proxy is not None:
+    if snapshot.rules.gateway.callers == "known":
+        yield from _with_key(doors)
+    elif doors.proxy is not None:
         yield f"export HTTPS_PROXY=http://{doors.proxy} OPENAI_API_KEY=sk-dummy ANTHROPIC_API_KEY=sk-dummy (all: valetkey env)"
     elif doors.api is not None:
         yield f"export OPENAI_BASE_URL=http://{doors.api}/v1 ANTHROPIC_BASE_URL=http://{doors.api} (all: valetkey env)"
+
+
+def _with_key(doors: Doors) -> Iterator[str]:
+    """What to export where names are not believed."""
+    made = "KEY is what `valetkey agents add NAME` printed"
+    if doors.proxy is not None:
+        yield f"export HTTPS_PROXY=http://{doors.proxy} OPENAI_API_KEY=KEY ANTHROPIC_API_KEY=KEY ({made})"
+    elif doors.api is not None:
+        yield f"export OPENAI_BASE_URL=http://{doors.api}/v1 OPENAI_API_KEY=KEY ANTHROPIC_API_KEY=KEY ({made})"
 
 
 def _doors(doors: Doors) -> str:

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from mitmproxy import connection, http
+from mitmproxy import connection, http, tls
+from mitmproxy.exceptions import AddonHalt
 from mitmproxy.proxy import commands, events, layer, server_hooks
 
 from ..model import Dialect, Outcome, Refusal
@@ -50,6 +51,8 @@ def guarded[A: Guarded, D](hook: Callable[[A, D], Any]) -> Callable[[A, D], Any]
                 _stop(addon.runtime, data, STARTING)
                 return None
             result = hook(addon, data)
+        except AddonHalt:
+            raise  # meant for mitmproxy: no other addon is to hear of this event
         except Exception:
             _defect(addon.runtime, hook.__name__, data)
             return None
@@ -103,6 +106,8 @@ def _stop(runtime: Runtime, data: object, refusal: Refusal) -> None:
             data.error = STOPPED
         case layer.NextLayer():
             data.layer = ClosingLayer(data.context)
+        case tls.TlsData():
+            pass  # mitmproxy's own TlsConfig has made the handshake as it should be
         case _:
             raise TypeError(f"a hook was given {type(data).__name__}, which the guard cannot stop")
 

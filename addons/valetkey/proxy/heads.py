@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from mitmproxy import http
+
+from ..formats import Scrubber
 
 OURS = b"x-valetkey-"
 
@@ -26,7 +30,7 @@ def get(headers: http.Headers, name: bytes, default: str = "") -> str:
 
 def get_all(headers: http.Headers, name: bytes) -> tuple[str, ...]:
     """The values of all fields of that (lower-case) name."""
-    return tuple(value.decode("utf-8", "surrogateescape") for raw, value in headers.fields if raw.lower() == name)
+    return tuple([value.decode("utf-8", "surrogateescape") for raw, value in headers.fields if raw.lower() == name])
 
 
 def clean(headers: http.Headers) -> None:
@@ -34,6 +38,16 @@ def clean(headers: http.Headers) -> None:
     kept = [field for field in headers.fields if not _is_ours(field[0].lower())]
     if len(kept) != len(headers.fields):
         headers.fields = tuple(kept)
+
+
+def scrub(headers: http.Headers, scrubber: Scrubber) -> bool:
+    """Hide keys in names and values; whether there was one."""
+    fields = headers.fields
+    # One search for all fields: nearly always there is nothing to be found.
+    if not scrubber.suspects(b"\n".join(chain.from_iterable(fields))):
+        return False
+    headers.fields = tuple((scrubber.scrub(name), scrubber.scrub(value)) for name, value in fields)
+    return headers.fields != fields
 
 
 def mark(headers: http.Headers, marks: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from .. import __version__
 from ..model import Refusal
-from ..policy import credentials
+from ..policy import credentials, framing
 from . import admission, heads, planning, refusals
 from .dispatch import Dispatch
 from .guard import guarded
@@ -35,16 +35,24 @@ class ValetIntake:
             self._health(flow)
             return
         refusal = self._admit(flow, passage)
+        fault = _fault(flow, passage)
         if passage.door == "proxy" and passage.provider is None:
             self.runtime.passages.close(flow)
-            if refusal is not None:
+            if fault is not None:
+                _end_at_head(flow, refusals.plain(fault))
+            elif refusal is not None:
                 flow.response = refusals.plain(refusal)
             return
         # Identified in any case: a refused call is shown and saved as well, and must not hold a foreign key either.
         wrong_credential = admission.identify(flow, passage, self.tunnels.user(flow))
+        if fault is not None:
+            self._refuse(flow, passage, fault)
+            _end_at_head(flow, flow.response)
+            return
         refusal = refusal or wrong_credential or self._too_large(flow, passage)
         if refusal is not None:
             self._refuse(flow, passage, refusal)
+            _ask_for_no_body(flow.request)
 
     @guarded
     def request(self, flow: http.HTTPFlow) -> None:
@@ -115,6 +123,32 @@ class ValetIntake:
             "ledger": "ok" if writer is None or writer.healthy else "failing",
         }
         flow.response = http.Response.make(200, json.dumps(state) + "\n", {"content-type": "application/json"})
+
+
+def _fault(flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
+    """What is wrong with a request's head as such. Methods of hosts that are no provider are their own affair."""
+    data = flow.request.data
+    fault = framing.fault(data.authority + data.path, data.http_version, data.headers.fields)
+    if fault is None and (passage.provider is not None or passage.door == "api"):
+        fault = framing.method_fault(data.method)
+    return fault
+
+
+def _end_at_head(flow: http.HTTPFlow, answer: http.Response | None) -> None:
+    """Answer at once and read no further request from this connection: nobody can tell where the next one begins."""
+    assert answer is not None
+    request = flow.request
+    request.stream = True  # the body is dropped
+    request.headers.fields = framing.sound(request.headers.fields)
+    if not (request.is_http2 or request.is_http3):
+        answer.headers["connection"] = "close"
+    flow.response = answer
+
+
+def _ask_for_no_body(request: http.Request) -> None:
+    """Who waits for `100 Continue` gets the refusal instead, before any body."""
+    if request.headers.pop("expect", None) is not None:
+        request.stream = True  # answered at once; a body that comes all the same is dropped
 
 
 def _too_large(passage: Passage) -> Refusal:

@@ -5,9 +5,9 @@ A flow is saved, shown and replayed; so whatever could name a secret or is no pr
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from os import urandom
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
@@ -98,7 +98,7 @@ class Passage:
 
 def new_id(now: float) -> str:
     """A call id that sorts by time: 12 hex digits of milliseconds, 16 random ones."""
-    return f"{int(now * 1000):012x}{secrets.token_hex(8)}"
+    return f"{int(now * 1000):012x}{urandom(8).hex()}"
 
 
 class Passages:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mitmproxy import http
 
@@ -19,7 +20,7 @@ from ..formats import (
     read_request,
     splice,
 )
-from ..model import Call, Format, Provider, Refusal, Route, Target
+from ..model import Call, Format, Key, Provider, Refusal, Route, Target
 from ..policy import credentials, paths, routing
 from ..policy.failover import Ask, Option, Try, arrange
 from . import heads
@@ -100,15 +101,31 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
         model=model,
         requested_model=content.model,
         streamed=streamed,
-        headers=_plain_headers(flow.request.headers),
+        headers=_PlainHeaders(flow.request.headers),
         client=passage.client,
         path_model=passage.place.path_model,
     )
 
 
-def _plain_headers(headers: http.Headers) -> Mapping[str, str]:
-    fields = credentials.strip(headers.fields, upgrade=False)
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+class _PlainHeaders(Mapping[str, str]):
+    """The headers without credentials, by names in lower case, read when a rule first looks at one: most calls need none."""
+
+    def __init__(self, headers: http.Headers) -> None:
+        self._fields = headers.fields
+
+    @cached_property
+    def _read(self) -> dict[str, str]:
+        fields = credentials.strip(self._fields, upgrade=False)
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+
+    def __getitem__(self, name: str) -> str:
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +150,10 @@ def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: C
     def equip(step: Try) -> WirePlan:
         """The body is edited once per target."""
         at = step.option.at
-        if at not in plans:
-            plans[at] = _equip(finder.aims[at], passage, call, route, content, query)
-        return replace(plans[at], key=step.key)
+        known = plans.get(at)
+        if known is None:
+            known = plans[at] = _equip(finder.aims[at], step.key, call, route, content, query)
+        return known if known.key is step.key else replace(known, key=step.key)
 
     return Aims(ask, equip)
 
@@ -184,8 +202,10 @@ class _Finder:
 
     def options(self, targets: Sequence[Target]) -> tuple[Option, ...]:
         """Those targets that could be called."""
+        if not targets:
+            return ()
         found = [self._option(at, target) for at, target in enumerate(targets)]
-        return tuple(option for option in found if option is not None)
+        return tuple([option for option in found if option is not None])
 
     def weights(self, route: Route, options: Sequence[Option]) -> tuple[float, ...]:
         """The weights of the options that are left."""
@@ -220,7 +240,7 @@ def _no_key(provider: Provider) -> Refusal:
     return Refusal(503, "no_key", f"there is no usable key for {provider.name}; {hint} (valetkey check tells more)")
 
 
-def _equip(aim: _Aim, passage: Passage, call: Call, route: Route, content: Content, query: str) -> WirePlan:
+def _equip(aim: _Aim, key: Key | None, call: Call, route: Route, content: Content, query: str) -> WirePlan:
     edits = _edits(aim, call, route, content)
     body = None
     if edits.set or edits.remove:
@@ -228,7 +248,7 @@ def _equip(aim: _Aim, passage: Passage, call: Call, route: Route, content: Conte
     return WirePlan(
         provider=aim.provider,
         surface=aim.mapped.surface,
-        key=None,
+        key=key,
         model=aim.model,
         path=aim.mapped.path + (f"?{query}" if query else ""),
         body=body,

@@ -50,6 +50,9 @@ class Runtime:
     """While the start canary runs: its call leaves no trace."""
     ending: Callable[[], bool] = lambda: False
     """Whether the process is about to end."""
+    later: Callable[[float, Callable[[], None]], object] | None = None
+    """Runs a step after so many seconds; after none, when the event loop has handed over what it is busy with. None: somebody may
+    look at flows, so that nothing may be put off."""
     settle: Callable[[http.HTTPFlow], None] = lambda flow: None
     """Writes a call's receipt; set by the assembly, used by the guard when a last hook broke."""
 

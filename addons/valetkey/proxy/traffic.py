@@ -64,7 +64,7 @@ class Traffic:
     def ended(self, flow: http.HTTPFlow, refusal: Refusal, outcome: Outcome) -> None:
         """The layer ended the call itself: settle it, since no hook will."""
         passage = self.passage(flow)
-        if passage is not None:
+        if passage is not None and not passage.settled:
             passage.refusal = passage.refusal or refusal
             passage.outcome = outcome
             self.settle(flow)

@@ -6,11 +6,25 @@ from collections import deque
 from typing import Any
 
 from mitmproxy import http
+from mitmproxy.master import Master
 
 from ..model import Receipt
 from . import calllog
 
 REFUSED, FAILED = ":no_entry:", ":warning:"
+_READERS = ("save_stream_file", "hardump", "dumper_filter", "modify_body", "modify_headers")
+"""Options of mitmproxy by which its own addons read or change a flow after our hooks."""
+
+
+def is_watched(master: Master) -> bool:
+    """Whether anybody may look at flows: mitmweb or the console, a file, a filter, an addon that is not mitmproxy's nor ours."""
+    options = master.options
+    if hasattr(master, "view") or any(getattr(options, name, None) for name in _READERS):
+        return True
+    # The one script is ours. Embedded in another program, we are no script at all.
+    if len(options.scripts) != 1:
+        return True
+    return not all(type(addon).__module__.startswith("mitmproxy.") for addon in master.addons.chain)
 
 
 def decorate(flow: http.HTTPFlow, receipt: Receipt) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from ..catalog import like
 from ..model import (
+    Address,
     AgentRule,
     GatewayRules,
     KeySpec,
@@ -26,6 +27,8 @@ from .explain import near
 from .nodes import Document, Path
 from .schema import GatewayEntry, ProviderEntry, RouteEntry, RulesFile
 
+_KEY_FIX = "give every agent a key (valetkey agents add NAME)"
+
 
 class Builder:
     """Collects problems while it builds, so that all of them can be shown at once."""
@@ -42,11 +45,28 @@ class Builder:
         routes = tuple(self._route(at, entry, providers) for at, entry in enumerate(file.routes))
         return Rules(
             path=self._document.name,
-            gateway=_gateway(file.gateway),
+            gateway=self._gateway(file),
             providers=providers,
             routes=routes,
             agents=tuple(AgentRule(a.name, a.key, a.models) for a in file.agents),
         )
+
+    def _gateway(self, file: RulesFile) -> GatewayRules:
+        """The section, with who is heard: agents that show a key, as soon as there is one."""
+        entry, keyed = file.gateway, [agent.key is not None for agent in file.agents]
+        known = entry.callers == "known" or (entry.callers is None and any(keyed))
+        if known and not any(keyed):
+            self._say(("gateway", "callers"), "no agent has a key, so nobody would be known", _KEY_FIX)
+        for at, agent in enumerate(file.agents) if known and any(keyed) else ():
+            if agent.key is None:
+                text = f"agent {agent.name} has no key, and only known callers are heard (gateway.callers)"
+                self._say(("agents", at), text, f"valetkey agents add {agent.name}, or set gateway.callers: any")
+        for door in ("proxy", "api") if not known else ():
+            address: Address = getattr(entry, door)
+            if not values.is_loopback(address.host):
+                text = f"callers do not authenticate yet, so whoever reaches {address} could spend your keys"
+                self._say(("gateway", door), text, f"{_KEY_FIX}; or 127.0.0.1 and a tunnel (ssh -L) for other machines")
+        return replace(_gateway(entry), callers="known" if known else "any")
 
     def _say(self, path: Path, text: str, fix: str = "") -> None:
         self.findings.append(Finding(path, text, fix))
@@ -125,6 +145,7 @@ class Builder:
                 headers=tuple(key.headers.items()),
                 weight=key.weight,
                 concurrency=key.concurrency,
+                share=key.share,
                 line=line,
             )
             for key, line in zip(entry.keys, lines, strict=True)
@@ -172,5 +193,5 @@ def _match(entry: RouteEntry) -> Match:
 
 
 def _gateway(entry: GatewayEntry) -> GatewayRules:
-    plain = {each.name: getattr(entry, each.name) for each in fields(GatewayRules) if each.name != "timeouts"}
+    plain = {each.name: getattr(entry, each.name) for each in fields(GatewayRules) if each.name not in ("timeouts", "callers")}
     return GatewayRules(**plain, timeouts=Timeouts(**entry.timeouts.model_dump()))

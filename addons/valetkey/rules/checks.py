@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from ..model import Key, KeySpec, Match, Provider, RouteRule, Rules, Target
 from ..policy import credentials, routing
+from ..policy.routetable import RouteTable
 from ..secrets import key_name
 from .globs import wider
 from .nodes import Path
+from .ownership import borrowed
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NEVER_SET = frozenset({credentials.COOKIE, credentials.PROXY_AUTHORIZATION})
@@ -34,8 +36,10 @@ def findings(rules: Rules) -> Iterator[Finding]:
     for provider in rules.providers.values():
         yield from _of_keys(provider)
         yield from _of_tiers(provider)
+    yield from _of_owners(rules)
+    table = RouteTable(routing.conditions(route.match) for route in rules.routes)
     for at, route in enumerate(rules.routes):
-        yield from _unreachable(at, route, rules.routes[:at])
+        yield from _unreachable(at, rules.routes, table)
         yield from _of_targets(at, route, rules)
         yield from _of_headers(at, route.match)
     yield from _twice("routes", "routes", [route.name for route in rules.routes])
@@ -56,9 +60,12 @@ def covers(wide: Match, narrow: Match) -> bool:
     return True
 
 
-def _unreachable(at: int, route: RouteRule, earlier: Sequence[RouteRule]) -> Iterator[Finding]:
-    blocker = next((other for other in earlier if covers(other.match, route.match)), None)
-    if blocker is not None:
+def _unreachable(at: int, routes: Sequence[RouteRule], table: RouteTable) -> Iterator[Finding]:
+    """Of the routes above, only those are looked at whose globs match one of this route's in every field, read as a text."""
+    route = routes[at]
+    number = table.first(routing.conditions(route.match), lambda earlier: covers(routes[earlier].match, route.match), at)
+    if number is not None:
+        blocker = routes[number]
         text = f"route {route.name} is never reached: {blocker.name} (line {blocker.line}) takes all its calls"
         yield Finding(("routes", at), text, "put the narrower route first", follows_from_others=True)
 
@@ -119,6 +126,16 @@ def _of_keys(provider: Provider) -> Iterator[Finding]:
             text = f"two keys are called {provider.name}/{names[at]}"
             yield Finding(path, text, "give one of them another name:")
         yield from _of_extras(path, provider, spec)
+
+
+def _of_owners(rules: Rules) -> Iterator[Finding]:
+    """Keys of one provider that would be sent to the place of another."""
+    for found in borrowed(rules.providers):
+        if not found.allowed:
+            ref, origin = found.spec.ref, found.provider.upstream.origin
+            text = f"{ref} is a key of {found.owner.name}, and would be sent to {origin}"
+            fix = f"give {found.provider.name} a key of its own; if it is meant, write {{ref: '{ref}', share: true}}"
+            yield Finding(found.path, text, fix)
 
 
 def _of_tiers(provider: Provider) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import operator
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from ..errors import Problem, RulesError
 from ..model import ProviderFacts, Rules
+from ..secrets import ownership
 from . import checks, explain, nodes, values
 from .build import Builder
 from .checks import Finding
@@ -27,13 +29,28 @@ def load_rules(path: Path | None, catalog: Mapping[str, ProviderFacts]) -> Rules
     """Load a file; None stands for an empty one. Raises RulesError with all problems found."""
     if path is None:
         return parse_rules("", "(no rules.yaml)", catalog)
+    text, exposure = _read(path)
+    rules = parse_rules(text, str(path), catalog)
+    if exposure is None:
+        return rules
+    return replace(rules, notices=(*rules.notices, f"{path} {exposure}: whoever changes it says where keys go"))
+
+
+def _read(path: Path) -> tuple[str, str | None]:
+    """The text, and why others could change it, if they could. No more is read than could be rules. Raises RulesError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(nodes.MAX_BYTES + 1)
     except OSError as error:
         raise RulesError([Problem(str(path), 0, f"cannot be read: {error.strerror}")]) from error
+    if len(data) > nodes.MAX_BYTES:
+        raise RulesError([Problem(str(path), 0, f"the file is larger than {nodes.MAX_BYTES} bytes")])
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RulesError([Problem(str(path), 0, "is not UTF-8 text")]) from error
-    return parse_rules(text, str(path), catalog)
+    return text, ownership.foreign_owner(status) or ownership.writable(status)
 
 
 def parse_rules(text: str, name: str, catalog: Mapping[str, ProviderFacts]) -> Rules:

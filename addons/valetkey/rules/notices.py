@@ -8,6 +8,7 @@ from ..model import Provider, ProviderFacts
 from . import values
 from .globs import overlap, wider
 from .nodes import Document, Path
+from .ownership import borrowed
 from .schema import RulesFile
 
 
@@ -15,7 +16,7 @@ def notices(
     document: Document, file: RulesFile, providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]
 ) -> Iterator[str]:
     """Each with file and line, in the file's order of sections."""
-    found = (*_not_yet(document, file), *_elsewhere(providers, catalog), *_borrowed(providers, catalog), *_shared(providers))
+    found = (*_not_yet(document, file), *_elsewhere(providers, catalog), *_borrowed(providers), *_shared(providers))
     for path, text in found:
         yield f"{document.name}:{document.line_of(path)}: {text}"
 
@@ -40,14 +41,10 @@ def _elsewhere(providers: Mapping[str, Provider], catalog: Mapping[str, Provider
             yield ("providers", name, "upstream"), f"keys of {name} are sent to {provider.upstream.origin}"
 
 
-def _borrowed(providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]) -> Iterator[tuple[Path, str]]:
-    """A variable that belongs to one provider by its name, used for another."""
-    owners = {variable: name for name, facts in catalog.items() for variable in facts.env}
-    for name, provider in providers.items():
-        for at, spec in enumerate(provider.key_specs or ()):
-            owner = next((owner for variable, owner in owners.items() if _is_of(spec.ref, variable)), name)
-            if owner != name:
-                yield ("providers", name, "keys", at), f"{spec.ref} is a key of {owner} by its name, and is sent to {name}"
+def _borrowed(providers: Mapping[str, Provider]) -> Iterator[tuple[Path, str]]:
+    """A key that belongs to one provider and is used for another."""
+    for found in borrowed(providers):
+        yield found.path, f"{found.spec.ref} is a key of {found.owner.name}, and is sent to {found.provider.name} as well"
 
 
 def _shared(providers: Mapping[str, Provider]) -> Iterator[tuple[Path, str]]:
@@ -63,8 +60,3 @@ def _shared(providers: Mapping[str, Provider]) -> Iterator[tuple[Path, str]]:
 
 def _collide(first: str, second: str) -> bool:
     return overlap(first, second) and (first == second or not wider(second, first))
-
-
-def _is_of(reference: str, variable: str) -> bool:
-    name = reference.removeprefix("env:").removeprefix("GATEWAY_")
-    return name == variable or name.startswith(f"{variable}_")

@@ -65,7 +65,7 @@ Duration = Annotated[float, BeforeValidator(values.duration), _notation("A durat
 Limit = Annotated[float, BeforeValidator(values.time_limit), _notation("A duration, not zero", "10s", "500ms", "2m")]
 Retention = Annotated[float, BeforeValidator(values.retention), _notation("A duration", "90 days")]
 Size = Annotated[int, BeforeValidator(values.size), _notation("A size", "64 MB")]
-Listen = Annotated[Address, BeforeValidator(values.address), _notation("host:port on loopback", "127.0.0.1:8080")]
+Listen = Annotated[Address, BeforeValidator(values.address), _notation("host:port", "127.0.0.1:8080")]
 Origin = Annotated[
     Upstream, BeforeValidator(values.upstream), _notation("scheme://host[:port][/prefix]", "http://127.0.0.1:8000")
 ]
@@ -123,9 +123,9 @@ class GatewayEntry(Strict):
     """How the gateway itself behaves."""
 
     proxy: Listen = DEFAULTS.proxy
-    """The address for HTTPS_PROXY; loopback only."""
+    """The address for HTTPS_PROXY; wider than loopback only with callers: known."""
     api: Listen = DEFAULTS.api
-    """The address for base URLs; loopback only."""
+    """The address for base URLs; wider than loopback only with callers: known."""
     ledger: Annotated[str, AfterValidator(values.ledger)] = DEFAULTS.ledger
     """Where receipts are kept; four slashes for an absolute path."""
     ledger_failure: Literal["open", "closed"] = "open"
@@ -138,10 +138,15 @@ class GatewayEntry(Strict):
     """What happens to a key that is no dummy; it is masked in the flow either way."""
     no_credential: Literal["refuse", "inject"] = "refuse"
     """What happens to a provider call without any credential."""
+    callers: Literal["known", "any"] | None = None
+    """Who is heard: known, agents that show their key; any, also callers without one. Default: known once an agent has a key."""
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(values.own_host)], ...], BeforeValidator(_one_or_many), _WORDS] = ()
+    """Names (host or host:port) under which agents on other machines use the base-URL door."""
     egress: Literal["passthrough", "deny"] = "passthrough"
     """What happens to hosts that are no provider: passed through undecrypted, or denied."""
     egress_allow: Destinations = ()
-    """Hosts, host:port, addresses or networks that may be reached although they are private, or although egress is denied."""
+    """Hosts, host:port, addresses or networks that may be reached although they are private, or although egress is denied.
+    A pattern such as *.github.com (also with a port) opens public hosts only."""
     deadline: Limit = DEFAULTS.deadline
     """No attempt begins, and no waiting goes on, later than this; never cuts an attempt that is on its way."""
     attempts: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS.attempts
@@ -160,6 +165,8 @@ class GatewayEntry(Strict):
     """A folder for requests and answers, credentials redacted; without it nothing is kept."""
     max_flows: Annotated[int, Field(gt=0)] = DEFAULTS.max_flows
     """Flows kept in mitmweb and the console."""
+    max_connections: Annotated[int, Field(gt=0)] = DEFAULTS.max_connections
+    """Connections of clients that are open at once; more are refused."""
 
     @model_validator(mode="after")
     def _two_doors(self) -> GatewayEntry:
@@ -194,6 +201,8 @@ class KeyEntry(Strict):
     """Its share of the calls, compared with other keys of its priority; for the rotations balanced and least_busy."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
     """The most calls that it serves at once, in place of the provider's concurrency; more wait in line."""
+    share: Switch = False
+    """Whether it may be sent to this provider although it belongs to another, by its variable or because it is listed there."""
     budget: Budget | None = None
     """Not enforced yet."""
 
@@ -406,12 +415,12 @@ class RouteEntry(Strict):
 
 
 class AgentEntry(Strict):
-    """A caller known by name. `key` is sha256:HEX of the credential that it sends."""
+    """A caller known by its key, or by name alone. `key` is sha256:HEX of the credential that it sends."""
 
     name: Name
     """As in its dummy key, sk-dummy-NAME."""
     key: Annotated[str, AfterValidator(values.digest)] | None = None
-    """sha256: and the hash of a credential that names this agent; never the credential itself."""
+    """sha256: and the hash of the credential that this agent shows; `valetkey agents add NAME` makes both."""
     models: Conditions = ()
     """Globs on the models that this agent may call."""
     budget: Budget | None = None

@@ -99,16 +99,19 @@ def size(value: object) -> int:
 
 
 def address(value: object) -> Address:
-    """`127.0.0.1:8080` or `[::1]:8080`, on loopback."""
+    """`127.0.0.1:8080` or `[::1]:8080`."""
     named = parse_authority(value) if isinstance(value, str) else None
     if named is None or named.port is None:
         raise ValueError("an address is host:port, such as 127.0.0.1:8080")
-    if not is_loopback(named.host):
-        raise ValueError(
-            "callers do not authenticate yet, so the gateway listens on loopback only; use 127.0.0.1 "
-            "and a tunnel (ssh -L) for other machines"
-        )
     return Address(named.host, named.port)
+
+
+def own_host(value: str) -> str:
+    """`gateway.lan` or `gateway.lan:8045`, in its one spelling."""
+    named = parse_authority(value)
+    if named is None:
+        raise ValueError("a name of the gateway is host or host:port, such as gateway.lan")
+    return named.host if named.port is None else str(Address(named.host, named.port))
 
 
 def is_loopback(host: str) -> bool:
@@ -144,14 +147,30 @@ def _split(value: object) -> tuple[SplitResult, int]:
     return parts, port or {"http": 80, "https": 443}[parts.scheme]
 
 
+_PATTERN = re.compile(r"(?:[a-z0-9*_-]+\.)+(?=[a-z0-9-]*[a-z])[a-z0-9-]+(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
+
+
 def destination(value: str) -> str:
-    """An entry of `egress_allow`: a host, an address, either with a port, or a network."""
+    """An entry of `egress_allow`: a host, a pattern on hosts, an address, each also with a port, or a network."""
+    if "*" in value:
+        return _destinations(value)
     try:
         known = ip_network(value, strict=False) if "/" in value else parse_authority(value) or parse_host(value)
     except ValueError:
         known = None
     if known is None:
-        raise ValueError("a destination is a host, host:port, an address or a network such as 10.0.0.0/8; no pattern, no URL")
+        raise ValueError(
+            "a destination is a host, host:port, a pattern such as *.example.com, an address or a network such as 10.0.0.0/8, "
+            "not a URL"
+        )
+    return value
+
+
+def _destinations(value: str) -> str:
+    """A pattern: `*` stands for any text, also with dots in it; but the last word is plain, or foreign domains would match."""
+    found = _PATTERN.fullmatch(value)
+    if found is None or (found["port"] and not 0 < int(found["port"]) < 65536):
+        raise ValueError("a pattern of destinations ends in a plain word, as in *.example.com or *.example.com:8443")
     return value
 
 
@@ -174,7 +193,10 @@ def pattern(value: str) -> str:
 def digest(value: str) -> str:
     """`sha256:` and 64 hex digits, in lower case."""
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", value):
-        raise ValueError("an agent's key is written as its hash: sha256: and 64 hex digits (printf %s KEY | sha256sum)")
+        raise ValueError(
+            "an agent's key is written as its hash, sha256: and 64 hex digits; `valetkey agents add NAME` makes both (for a key "
+            "that you have: printf %s KEY | sha256sum)"
+        )
     return value.lower()
 
 

@@ -1,0 +1,50 @@
+"""How much work a piece of code does, counted instead of timed: lines and jumps of the package's own Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType
+
+import valetkey
+
+_TOOL = 4
+_ROOT = str(valetkey.__path__[0])
+_EVENTS = sys.monitoring.events.LINE | sys.monitoring.events.JUMP
+
+
+class TooManySteps(BaseException):
+    """The limit was passed. Not an `Exception`, so that no parser takes it for one of its own."""
+
+
+class Counter:
+    """Steps so far, of at most `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.steps, self.limit = 0, limit
+
+    def count(self, code: CodeType, *_: int) -> object:
+        if not code.co_filename.startswith(_ROOT):
+            return sys.monitoring.DISABLE
+        self.steps += 1
+        if self.steps > self.limit:
+            raise TooManySteps
+        return None
+
+
+@contextmanager
+def counted(limit: int) -> Iterator[Counter]:
+    """Count within the block. Raises AssertionError when more than `limit` steps were taken."""
+    counter, monitoring = Counter(limit), sys.monitoring
+    monitoring.use_tool_id(_TOOL, "valetkey fuzz")
+    try:
+        for event in (monitoring.events.LINE, monitoring.events.JUMP):
+            monitoring.register_callback(_TOOL, event, counter.count)
+        monitoring.set_events(_TOOL, _EVENTS)
+        yield counter
+    except TooManySteps:
+        raise AssertionError(f"it takes more than {limit} steps") from None
+    finally:
+        monitoring.set_events(_TOOL, 0)
+        monitoring.free_tool_id(_TOOL)

@@ -1,0 +1,329 @@
+"""Our twins of mitmproxy's small functions, and their originals: the same results, the same errors in the same words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import http
+from mitmproxy.test import tutils
+
+from valetkey.proxy import shortcuts
+
+BEFORE = {(each.owner, each.name): vars(each.owner).get(each.name) for each in shortcuts.SHORTCUTS}
+
+
+@pytest.fixture(autouse=True)
+def off():
+    yield
+    shortcuts.uninstall()
+
+
+def both(call):
+    """What a call gives or raises, with our twins and without."""
+    found = []
+    for ours in (True, False):
+        assert not ours or shortcuts.install()
+        try:
+            found.append(told(call))
+        finally:
+            shortcuts.uninstall()
+    return found
+
+
+def told(call):
+    try:
+        made = call()
+    except Exception as error:
+        return type(error), str(error)
+    return type(made), made
+
+
+def same(call):
+    ours, theirs = both(call)
+    return ours == theirs
+
+
+class Loud(str):
+    """A text that has its own opinion of how it is encoded."""
+
+    def encode(self, *_):
+        return b"HOST"
+
+
+class Bytes(bytes):
+    pass
+
+
+class Exact(http.Headers):
+    """Headers that are told apart by case."""
+
+    @staticmethod
+    def _kconv(key):
+        return key
+
+    @staticmethod
+    def _reduce_values(values):
+        return values[-1]
+
+
+class Watched(http.Headers):
+    def __getitem__(self, key):
+        return f"<{key}>"
+
+
+class Updated(http.Headers):
+    def update(self, *args, **others):
+        self.updated = args
+        super().update(*args, **others)
+
+
+class Cooperating(http.Headers):
+    """The next class in the order of inheritance wants to be made as well."""
+
+
+class Other:
+    def __init__(self, *args, **others):
+        self.other = True
+        super().__init__(*args, **others)
+
+
+class Mixed(http.Headers, Other):
+    pass
+
+
+KINDS = st.sampled_from([http.Headers] * 6 + [Exact, Watched, Updated, Cooperating, Mixed])
+TEXTS = st.sampled_from(["host", "Host", "HOST", "a", "", "é", "\udcff", "\ud800", "k\udce9", Loud("x")])
+BYTES = st.sampled_from([b"host", b"Host", b"a", b"A", b"", b"\xff", "é".encode(), b"k\xe9", Bytes(b"Host")])
+ODD = st.sampled_from([None, 0, 1.5, (), ("host",), bytearray(b"host"), memoryview(b"host"), object, [b"host"]])
+FIELDS = st.lists(st.tuples(BYTES, BYTES), max_size=5)
+ALL = BYTES | TEXTS | ODD
+WRONG = st.lists(st.tuples(ALL, ALL) | st.lists(BYTES, max_size=3) | st.sampled_from([b"ab", "ab", 5, None]), max_size=4)
+
+
+def bare(kind, fields):
+    """Headers that hold anything, as they do when an addon puts it there."""
+    made = kind()
+    made.fields = tuple(fields)
+    return made
+
+
+@given(KINDS, FIELDS, ALL)
+def test_all_values_of_a_name(kind, fields, name):
+    assert same(lambda: kind(fields).get_all(name))
+
+
+@given(KINDS, WRONG, ALL)
+def test_all_values_where_the_fields_are_none(kind, fields, name):
+    assert same(lambda: bare(kind, fields).get_all(name))
+
+
+@given(KINDS, FIELDS, ALL, st.sampled_from([(), (None,), ("else",)]))
+def test_one_value(kind, fields, name, default):
+    assert same(lambda: kind(fields).get(name, *default))
+
+
+@given(KINDS, WRONG, ALL)
+def test_one_value_where_the_fields_are_none(kind, fields, name):
+    assert same(lambda: bare(kind, fields).get(name))
+
+
+@given(KINDS, FIELDS, ALL)
+def test_whether_there_is_a_name(kind, fields, name):
+    assert same(lambda: name in kind(fields))
+
+
+@given(KINDS, WRONG, ALL)
+def test_whether_there_is_a_name_where_the_fields_are_none(kind, fields, name):
+    assert same(lambda: name in bare(kind, fields))
+
+
+@given(KINDS, FIELDS | WRONG | ODD, st.dictionaries(st.sampled_from(["host", "content_type", "x"]), ALL, max_size=2))
+def test_headers_are_made(kind, fields, more):
+    assert same(lambda: vars(kind(fields, **more)))
+
+
+@pytest.mark.parametrize("fields", [{b"ab": 1}, http.Headers([(b"a", b"b")]), range(3), "abc", b"abc", [(b"a", b"b")], None])
+@pytest.mark.parametrize("once", [False, True])
+def test_headers_are_made_of_other_things(fields, once):
+    assert same(lambda: http.Headers(iter(fields) if once else fields).fields)
+
+
+@given(FIELDS, ALL)
+def test_the_arguments_have_names(fields, name):
+    made = http.Headers(fields)
+    assert same(lambda: (made.get_all(name=name), made.get(key=name, default=1), http.Headers(fields=fields)))
+
+
+# Messages.
+
+ANY = st.sampled_from(
+    [
+        None,
+        b"x",
+        Bytes(b"x"),
+        bytearray(b"x"),
+        "x",
+        1,
+        True,
+        1.5,
+        float("nan"),
+        (),
+        [],
+        {},
+        object(),
+        int,
+        http.Headers(),
+        Exact(),
+    ]
+)
+FIELD_NAMES = ["http_version", "headers", "content", "trailers", "timestamp_start", "timestamp_end"]
+
+
+@dataclass
+class Described(http.ResponseData):
+    """As a user may make it: with types that are no classes."""
+
+    pair: tuple[int, str] = (1, "a")
+    anything: Any = None
+    several: int | str | None = None
+
+
+@dataclass
+class Written(http.ResponseData):
+    """With a type that is only written."""
+
+    late: "list[int]" = ()  # type: ignore[assignment]  # noqa: UP037
+
+
+def request(**fields):
+    return http.RequestData(**{**vars(tutils.treq().data), **fields})
+
+
+def response(kind=http.ResponseData, **fields):
+    return kind(**{**vars(tutils.tresp().data), **fields})
+
+
+def whether(call):
+    """Whether a message is made or refused as in mitmproxy."""
+    return same(lambda: call() is not None)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELD_NAMES, "host", "port", "method", "scheme", "authority", "path"]), ANY, max_size=3))
+def test_requests_are_checked(fields):
+    assert whether(lambda: request(**fields))
+
+
+@given(st.dictionaries(st.sampled_from([*FIELD_NAMES, "status_code", "reason"]), ANY, max_size=3))
+def test_responses_are_checked(fields):
+    assert whether(lambda: response(**fields))
+
+
+PAIRS = st.sampled_from([(1, "a"), [2, "b"], (1, 2)])
+
+
+@given(st.dictionaries(st.sampled_from(["pair", "anything", "several", "reason"]), ANY | PAIRS, max_size=3))
+def test_messages_of_a_users_making_are_checked(fields):
+    assert whether(lambda: response(Described, **fields))
+
+
+def test_types_that_are_only_written_are_an_error():
+    assert whether(lambda: response(Written))
+
+
+@pytest.mark.parametrize("fields", [{"port": "443"}, {"headers": ()}, {"timestamp_start": None}])
+def test_a_wrong_type_is_an_error(fields):
+    shortcuts.install()
+    with pytest.raises(TypeError, match="Expected"):
+        request(**fields)
+
+
+# On and off.
+
+
+def test_these_have_twins():
+    """Each of them was found to run several times in every call."""
+    names = [f"{each.owner.__name__}.{each.name}" for each in shortcuts.SHORTCUTS]
+    assert names == ["MessageData.__post_init__", "Headers.__init__", "Headers.get_all", "Headers.get", "Headers.__contains__"]
+
+
+@pytest.mark.parametrize("number", range(len(shortcuts.SHORTCUTS)))
+def test_each_twin_is_put_in(number):
+    shortcuts.install()
+    each = shortcuts.SHORTCUTS[number]
+    assert vars(each.owner)[each.name] is each.twin
+
+
+@pytest.mark.parametrize("number", range(len(shortcuts.SHORTCUTS)))
+def test_each_original_is_put_back(number):
+    shortcuts.install()
+    shortcuts.uninstall()
+    each = shortcuts.SHORTCUTS[number]
+    assert vars(each.owner).get(each.name) is BEFORE[each.owner, each.name]
+
+
+def test_nothing_is_left_on_the_classes():
+    before = set(vars(http.Headers)) | set(vars(http.MessageData))
+    shortcuts.install()
+    shortcuts.uninstall()
+    assert set(vars(http.Headers)) | set(vars(http.MessageData)) == before
+
+
+def test_an_end_without_a_beginning_is_harmless():
+    shortcuts.uninstall()
+    assert http.Headers.get_all is BEFORE[http.Headers, "get_all"]
+
+
+def test_the_end_leaves_what_another_one_put_there(monkeypatch):
+    shortcuts.install()
+    monkeypatch.setattr(http.Headers, "get_all", print)
+    shortcuts.uninstall()
+    assert http.Headers.get_all is print
+
+
+def test_this_mitmproxy_is_one_that_we_know():
+    assert shortcuts.differences() is None
+
+
+def test_a_second_beginning_is_refused():
+    assert (shortcuts.install(), shortcuts.install()) == (True, False)
+
+
+@pytest.mark.parametrize("each", shortcuts.SHORTCUTS, ids=lambda each: each.name)
+def test_what_another_one_put_there_stays(monkeypatch, each):
+    monkeypatch.setattr(each.owner, each.name, print, raising=False)
+    assert (shortcuts.install(), shortcuts.differences()) == (False, f"{each.owner.__name__}.{each.name} is replaced already")
+
+
+@pytest.mark.parametrize("each", shortcuts.SHORTCUTS, ids=lambda each: each.name)
+def test_a_refusal_puts_no_twin_in(monkeypatch, each):
+    monkeypatch.setattr(each.owner, each.name, print, raising=False)
+    shortcuts.install()
+    assert not any(vars(other.owner).get(other.name) is other.twin for other in shortcuts.SHORTCUTS)
+
+
+@pytest.mark.parametrize("number", range(len(shortcuts.SHORTCUTS)))
+@pytest.mark.parametrize("change", [{"arguments": 7}, {"used": "something else"}])
+def test_other_internals_are_seen(monkeypatch, number, change):
+    changed = [each._replace(**change) if at == number else each for at, each in enumerate(shortcuts.SHORTCUTS)]
+    monkeypatch.setattr(shortcuts, "SHORTCUTS", tuple(changed))
+    assert shortcuts.differences().endswith("is not what it was in mitmproxy 12.2")
+
+
+def test_staying_off_is_noticed_in_the_log(monkeypatch, caplog):
+    monkeypatch.setattr(http.Headers, "get_all", print)
+    shortcuts.install()
+    assert "mitmproxy's own small functions are used" in caplog.text
+
+
+def test_a_python_without_checks_is_seen():
+    """`python -O` leaves out the function that checks the types."""
+    code = "from valetkey.proxy import shortcuts; print(shortcuts.install())"
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-BO", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "False\n"
