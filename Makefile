@@ -7,18 +7,30 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 JOBS ?= 2
 CALLS ?= 10000
+MINUTES ?= 1
+ATTACKS := PYTHONPATH=addons:tests $(BIN)/python -m attacks
+FUZZ := PYTHONPATH=addons:tests $(BIN)/python -m fuzz --minutes $(MINUTES)
 BENCH := PYTHONPATH=addons:tests $(BIN)/python -m bench --calls $(CALLS)
 
-.PHONY: help run test check demo bench bench-peers clean
+.PHONY: help run test attacks attacks-mutants fuzz check demo bench bench-peers clean
 
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime  ## Start the gateway: mitmdump -s addons/gateway.py (ARGS="…" for more)
 	$(BIN)/mitmdump -s addons/gateway.py $(ARGS)
 
 test: $(VENV)/.dev  ## Run all tests (ARGS="tests/policy -k …" for some)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+attacks: $(VENV)/.dev  ## Attack the gateway and show what came of it (ARGS="--only C1", ARGS="--proxy HOST:PORT --ca FILE")
+	$(ATTACKS) $(ARGS)
+
+attacks-mutants: $(VENV)/.dev  ## Take away each defence and see its attacks succeed; takes minutes (ARGS="--only 12")
+	PYTHONPATH=addons:tests $(BIN)/python -m attacks.mutants $(ARGS)
+
+fuzz: $(VENV)/.dev  ## Feed hostile bytes to every parser (MINUTES=10, ARGS="--only sse --seed 7")
+	$(FUZZ) $(ARGS)
 
 check: $(VENV)/.dev  ## Lint and check types
 	$(BIN)/ruff check .
