@@ -33,6 +33,7 @@ from valetkey.rules.schema import (
     WindowEntry,
 )
 from valetkey.rules.values import duration
+from valetkey.secrets import Vault
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -190,7 +191,7 @@ ENDINGS = [
 
 @pytest.mark.parametrize(("ending", "best"), ENDINGS, ids=lambda each: getattr(each, "reason", str(each)))
 def test_every_end_of_all_attempts_is_documented(ending, best):
-    passage = SimpleNamespace(attempts=[])
+    passage = SimpleNamespace(attempts=[], snapshot=SimpleNamespace(vault=Vault({}, {})))
     dispatch = Dispatch(None, passage, None, None)
     if best is not None:
         provider = parse_rules("", "f", CATALOG).providers["openai"]

@@ -152,7 +152,7 @@ MUTANTS = (
         ("C2-26-credential-in-the-query",),
     ),
     Mutant(
-        (22, 24),
+        (21, 22, 24),
         "what only begins like a dummy is none",
         ("policy/credentials.py", "bool(_DUMMY.fullmatch(value) and _dummies", "bool(_dummies"),
         ("C2-22", "C2-24", "C2-21-a-dummy-many"),
@@ -291,7 +291,7 @@ MUTANTS = (
         (53,),
         "egress: deny",
         ("policy/addresses.py", 'if rules.gateway.egress == "deny" and not (named', "if False and (named"),
-        ("C5-53-a-host-that-no-rule",),
+        ("C5-53-telemetry", "C5-53-a-denied-host-by-socks", "C5-53-a-host-that-no-rule"),
     ),
     Mutant(
         (53,),

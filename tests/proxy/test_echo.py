@@ -91,7 +91,7 @@ def test_the_length_of_a_body_is_that_of_the_new_one():
     assert one.headers["content-length"] == str(len(one.raw_content))
 
 
-@pytest.mark.parametrize("body", [b"{}", gzip.compress(b"{}")])
+@pytest.mark.parametrize("body", [b"{}", gzip.compress(b"{}", mtime=0)])
 def test_a_body_without_a_key_is_not_touched(body):
     one = answer(body, content_encoding="gzip" if body[0] == 0x1F else "")
     echo.scrub_body(one, passage())

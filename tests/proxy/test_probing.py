@@ -11,6 +11,7 @@ from mitmproxy.test import taddons
 
 from support import making
 from valetkey.proxy import probing
+from valetkey.secrets import probe
 from valetkey.secrets.probe import Trial
 from valetkey.simulator import Fault, TlsFiles, make_authority, run_in_thread
 
@@ -164,7 +165,7 @@ def test_after_a_mistake_of_ours_a_key_may_be_asked_about_again(runtime, caplog,
     def broken(*arguments):
         raise KeyError("no")
 
-    monkeypatch.setattr(probing, "probe_id", broken)
+    monkeypatch.setattr(probe, "probe_id", broken)
 
     async def scene(console):
         console.call("openai/1")
@@ -200,7 +201,7 @@ def test_no_key_comes_into_the_log(runtime, server, caplog):
         console.call("openai/1")
         return await console.heard()
 
-    assert play(runtime, caplog, scene) == ["valetkey: openai/1  bad_key (401)  no ***"]
+    assert play(runtime, caplog, scene) == [f"valetkey: openai/1  bad_key (401)  no {'*' * len(KEYS['openai/1'])}"]
 
 
 def test_the_proxy_of_the_shell_is_not_used(runtime, caplog, monkeypatch):

@@ -168,7 +168,7 @@ def test_a_call_is_over_for_the_pools_before_its_receipt_is_written():
 
 
 def test_many_calls_do_not_wait_for_their_receipts():
-    flow, runtime, later, answers = ended_later()
+    _, runtime, later, answers = ended_later()
     intake = assemble_on(runtime)[1]
     for _ in range(settlement.MANY - 1):
         other = making.flow(host="api.openai.com")

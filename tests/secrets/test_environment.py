@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from valetkey.secrets import Environment
+from valetkey.secrets import Environment, ownership
+from valetkey.secrets.environment import LIMIT
 
 REAL, OTHER = "sk-proj-REALrealREALrealREALreal0001", "sk-proj-OTHERotherOTHERother000001"
 

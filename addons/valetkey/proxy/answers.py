@@ -57,6 +57,7 @@ class ValetAnswers:
         """The answer is complete."""
         passage = self.runtime.passages.of(flow)
         if passage is None or flow.response is None:
+            self.settlement.settle(flow)
             return
         self._scrub(flow, flow.response, passage)
         if flow.websocket is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import certifi
 from mitmproxy import command, ctx, exceptions
@@ -17,8 +18,10 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.options import Options
 
 from ..rules import Snapshot
-from ..secrets.probe import Trial, direct_client, probe_id
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..secrets.probe import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +93,16 @@ class _Work:
                 self._tell(id, None)
 
     def _found(self, ids: Sequence[str]) -> Iterator[Trial]:
+        from ..secrets import probe  # it brings an HTTP client of 3 MB, which calls do not need
+
         try:
             context = ssl.create_default_context(cafile=self.file, capath=self.folder)
         except OSError as error:
-            yield from (Trial(id, "unusable", message=f"the trusted certificates cannot be read: {error}") for id in ids)
+            yield from (probe.Trial(id, "unusable", message=f"the trusted certificates cannot be read: {error}") for id in ids)
             return
-        with closing(direct_client(context)) as client:
+        with closing(probe.direct_client(context)) as client:
             for id in ids:
-                yield probe_id(client, id, self.snapshot.rules.providers, self.snapshot)
+                yield probe.probe_id(client, id, self.snapshot.rules.providers, self.snapshot)
 
     def _tell(self, id: str, found: Trial | None) -> None:
         with suppress(RuntimeError):  # the loop has ended: nobody listens any more

@@ -57,7 +57,10 @@ class Settlement:
     def settle(self, flow: http.HTTPFlow) -> None:
         """See to the receipt of `flow`'s call, unless that has been done."""
         passage = self.runtime.passages.of(flow)
-        if passage is None or passage.settled:
+        if passage is None:
+            self.flows.keep(flow, self.runtime.snapshot.rules.gateway.max_flows)  # no call, but shown all the same
+            return
+        if passage.settled:
             return
         passage.settled = True
         ending = _Ending(flow, passage, self.runtime.monotonic(), is_proof=self.runtime.proving)

@@ -92,13 +92,16 @@ class Environment:
 def _read(path: Path) -> tuple[str, int]:
     """The text of `.env` and its mode. A link is followed, and what it leads to is judged. Raises SecretError."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SecretError("is no regular file")
             if owner := ownership.foreign_owner(status):
                 raise SecretError(owner)
-            data = file.read(LIMIT + 1)
+            data = os.read(descriptor, LIMIT + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise SecretError(f"cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
