@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from support.chunks import randomly, singly
 
 from . import corpus
-from .steps import counted
+from .steps import counted, monitored
 
 _ROUND = 300
 """Inputs of one run of Hypothesis; then its search begins anew with the next seed."""
@@ -76,9 +76,10 @@ class Result:
 def run(target: Target, seconds: float, seed: int, most: int | None = None) -> Result:
     """Try inputs for so many seconds, or `most` inputs; stop at the first failure."""
     result, deadline = Result(target), time.monotonic() + seconds
-    while result.error is None and time.monotonic() < deadline and (most is None or result.inputs < most):
-        seed += 1
-        _round(result, deadline, seed, _ROUND if most is None else most)
+    with monitored():
+        while result.error is None and time.monotonic() < deadline and (most is None or result.inputs < most):
+            seed += 1
+            _round(result, deadline, seed, _ROUND if most is None else most)
     return result
 
 

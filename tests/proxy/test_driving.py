@@ -230,6 +230,8 @@ class World:
             self.manager.chain.append(self.addon({"request": ("async timeout", None), "update": ("async", None)}))
         elif style == "turn":
             addon.request = self.listener(addon, "turned", "request", ("async timeout", None))
+        elif style == "turn update":
+            addon.update = self.listener(addon, "turned", "update", ("async timeout", None))
         elif style == "remove":
             self.manager.chain = self.manager.chain[:1]
         elif style == "cancelled":
@@ -335,7 +337,7 @@ def stories(world):
 # ---------------------------------------------------------------- the differential tests
 
 CALM = ["plain"] * 6 + ["intercept", "gives", "gives timeout", "future", "async", "async quick", "async timeout", "async group"]
-RESTLESS = [*CALM, "add", "turn", "remove", "cancelled"]
+RESTLESS = [*CALM, "add", "turn", "turn update", "remove", "cancelled"]
 ENDINGS = st.sampled_from([None] * 8 + [ValueError, exceptions.AddonHalt, exceptions.OptionsError])
 NAMES = st.sampled_from(list(HOOKS))
 COMMANDS = st.one_of(
@@ -411,6 +413,7 @@ SCENARIOS = {
     "a coroutine comes in an event": ([asks("add"), QUIET], [[HOOK, SEND], [HOOK]], 2),
     "a coroutine comes and listens to the update": ([asks("add", hook="update")], [[HOOK, SEND], [HOOK]], 2),
     "a listener becomes a coroutine": ([asks("turn")], [[HOOK, SEND], [HOOK], [HOOK]], 3),
+    "a coroutine begins to listen to the update": ([asks("turn update"), QUIET], [[HOOK, SEND], [HOOK]], 2),
     "a listener is removed": ([asks("remove"), QUIET, asks("async")], [[HOOK, SEND], [HOOK]], 2),
     "an update that waits": ([QUIET, asks("async", hook="update")], [[HOOK, SEND]], 1),
     "a command that nobody knows": ([QUIET], [[HOOK, ("unknown",), SEND], [HOOK, SEND]], 2),
@@ -483,6 +486,30 @@ def test_a_plain_hook_ends_in_the_same_round():
         assert asyncio.run(play())[-2:] == ["sent to", "done"]
     finally:
         driving.uninstall()
+
+
+def at_once(program):
+    """A connection after one event, before any task began; and how often it was found to be active."""
+    world, active = World([QUIET], [program], True), []
+    world.handler.timeout_watchdog.register_activity = lambda: active.append(True)
+
+    async def play():
+        await world.handler.server_event(events.DataReceived(world.handler.client, b"0"))
+        return len(active), len(world.handler.wakeup_timer)
+
+    try:
+        return asyncio.run(play())
+    finally:
+        driving.uninstall()
+
+
+@pytest.mark.parametrize(("commands", "times"), [([], 1), ([HOOK], 2), ([HOOK, HOOK], 3)])
+def test_each_event_is_a_sign_of_life(commands, times):
+    assert at_once([commands]) == (times, 0)
+
+
+def test_an_alarm_can_be_cancelled_with_the_connection():
+    assert at_once([[("wakeup",)]]) == (1, 1)
 
 
 def test_a_hook_that_is_not_waited_for_is_run_and_has_no_end():

@@ -431,6 +431,14 @@ SCENARIOS = {
     "a synchronous trigger": ([CALM], [("trigger", "update"), ("trigger", "request")]),
     "several of mitmproxy's own": ([KNOWN, node("known", request=hears(ending=ValueError)), KNOWN, node(), CALM, KNOWN], TWICE),
     "a change before several of mitmproxy's own": ([node(request=hears(("set", 3, CALM))), KNOWN, KNOWN, node(), KNOWN], TWICE),
+    "a list grows before several of mitmproxy's own": (
+        [node(request=hears(("append", 3, CALM))), KNOWN, KNOWN, node("plain", [node()]), KNOWN],
+        TWICE,
+    ),
+    "a list is replaced before several of mitmproxy's own": (
+        [node(request=hears(("children", 3, CALM))), KNOWN, KNOWN, node("plain", [node()]), KNOWN],
+        TWICE,
+    ),
     "one of mitmproxy's own is skipped after an error, with a change behind it": (
         [node("plain", [node(request=hears(("set", 3, CALM), ending=ValueError)), KNOWN]), node()],
         TWICE,

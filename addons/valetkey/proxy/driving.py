@@ -171,8 +171,6 @@ class _Begun:
                     self._awaited = self._steps.send(reply)
         except StopIteration:
             return
-        finally:
-            self._steps.close()
 
 
 _RELIED_UPON: dict[str, tuple[object, int, str]] = {
