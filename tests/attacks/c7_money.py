@@ -136,7 +136,6 @@ def _late(_: Seen) -> bytes:
         "in a stream of messages": (ANTHROPIC, message(body=_CLAUDE), _events(_BEGUN, _TEXT, ends=False)),
         "before the answer": (OPENAI, call(body=_MODEL), _late),
     },
-    broken={"before the answer": "without a byte of an answer nothing is estimated, not even the input (proxy/settlement.py)"},
     own_process=True,
 )
 def leaving(here: Range, what: tuple[str, bytes, Reply]) -> None:

@@ -24,7 +24,7 @@ def test_a_gateway_that_does_not_start_is_shown_with_its_words(monkeypatch, tmp_
     broken = tmp_path / "gateway.py"
     broken.write_text("import sys\nsys.exit('out of petrol')\n")
     monkeypatch.setattr(demo, "script", lambda: broken)
-    monkeypatch.setattr(demo, "PATIENCE", 3.0)
+    monkeypatch.setattr(demo, "PATIENCE", 30.0)
     done = CliRunner().invoke(app, ["demo"])
     assert isinstance(done.exception, StartError) and "out of petrol" in str(done.exception)
 

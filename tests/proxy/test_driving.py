@@ -232,6 +232,10 @@ class World:
             addon.request = self.listener(addon, "turned", "request", ("async timeout", None))
         elif style == "turn update":
             addon.update = self.listener(addon, "turned", "update", ("async timeout", None))
+        elif style == "flip update" and hasattr(addon, "update"):
+            del addon.update
+        elif style == "flip update":
+            self.act("turn update", addon, data)
         elif style == "remove":
             self.manager.chain = self.manager.chain[:1]
         elif style == "cancelled":
@@ -337,7 +341,7 @@ def stories(world):
 # ---------------------------------------------------------------- the differential tests
 
 CALM = ["plain"] * 6 + ["intercept", "gives", "gives timeout", "future", "async", "async quick", "async timeout", "async group"]
-RESTLESS = [*CALM, "add", "turn", "turn update", "remove", "cancelled"]
+RESTLESS = [*CALM, "add", "turn", "turn update", "flip update", "remove", "cancelled"]
 ENDINGS = st.sampled_from([None] * 8 + [ValueError, exceptions.AddonHalt, exceptions.OptionsError])
 NAMES = st.sampled_from(list(HOOKS))
 COMMANDS = st.one_of(
@@ -414,6 +418,7 @@ SCENARIOS = {
     "a coroutine comes and listens to the update": ([asks("add", hook="update")], [[HOOK, SEND], [HOOK]], 2),
     "a listener becomes a coroutine": ([asks("turn")], [[HOOK, SEND], [HOOK], [HOOK]], 3),
     "a coroutine begins to listen to the update": ([asks("turn update"), QUIET], [[HOOK, SEND], [HOOK]], 2),
+    "a coroutine listens to the update now and then": ([asks("flip update"), QUIET], [[HOOK, SEND]] * 12, 12),
     "a listener is removed": ([asks("remove"), QUIET, asks("async")], [[HOOK, SEND], [HOOK]], 2),
     "an update that waits": ([QUIET, asks("async", hook="update")], [[HOOK, SEND]], 1),
     "a command that nobody knows": ([QUIET], [[HOOK, ("unknown",), SEND], [HOOK, SEND]], 2),

@@ -109,6 +109,8 @@ class _Zlib(Decoder):
             # Asked until it gives nothing: output can be pending although all input is taken.
             while piece := self._member.decompress(data, PIECE):
                 yield piece
+                if self._member.eof:
+                    return  # what is left belongs to the next member
                 data = self._member.unconsumed_tail
         except zlib.error as error:
             raise DecodeError(f"the body is no valid {self._name}") from error

@@ -164,8 +164,7 @@ class HookDispatch:
             return
         known, steps, last, field, name, _ = plan
         argument = getattr(event, field)
-        done = failed = -1
-        waited = False
+        done, failed, waited = -1, -1, False
         listener: object = _WHOLE
         place: Place = ()
         for top, addon, objects, names, nested, after in steps:
@@ -190,7 +189,7 @@ class HookDispatch:
                     result = handler(argument)
                     if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
                         waited = True
-                        if self.is_ahead and not _is_known_coroutine(handler):
+                        if self.is_ahead and not _is_mitmproxys_own(handler):
                             await _TaskOfItsOwn()
                         await result
             except AddonHalt:
@@ -203,11 +202,7 @@ class HookDispatch:
                 failed, listener = top, _WHOLE
             done, place = top, after
         else:
-            _, _, objects, names, nested, _ = last
-            if objects is None:
-                if not waited or _holds(plan, chain):
-                    return
-            elif chain == known and True not in map(hasattr, objects, names) and not (nested and _changed(nested)):
+            if _stands(last, plan, chain, waited):
                 return
         self._strike(kind, plan)
         await self._rest(chain, done, listener, place, event)
@@ -217,9 +212,7 @@ class HookDispatch:
         plan = self._plans.get(kind) or self._renew(kind)
         if plan is None or plan[1]:
             return False
-        known, _, (_, _, objects, names, nested, _), *_ = plan
-        assert objects is not None  # without listeners there is one step, and it looks at everything
-        if self._manager.chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
+        if not _stands(plan[2], plan, self._manager.chain, waited=False):
             self._strike(kind, plan)
             return False
         return True
@@ -303,6 +296,14 @@ def _changed(nested: Nested) -> bool:
         if getattr(container, attribute, None) is not expected:
             return True
     return any(live != content for live, content in contents)
+
+
+def _stands(step: Step, plan: Plan, chain: list[object], waited: bool) -> bool:
+    """Whether what a step relies upon is so. `waited`: whether others could run since it was looked at, if it was."""
+    _, _, objects, names, nested, _ = step
+    if objects is None:
+        return not waited or _holds(plan, chain)
+    return chain == plan[0] and True not in map(hasattr, objects, names) and not (nested and _changed(nested))
 
 
 def _holds(plan: Plan, chain: list[object]) -> bool:
@@ -467,15 +468,14 @@ def _children(addon: object) -> tuple[tuple[Opened, ...], Siblings]:
 def _is_plain(handler: object) -> bool:
     """Whether it cannot matter to a handler in which task it begins."""
     if inspect.iscoroutinefunction(handler):
-        return _is_known_coroutine(handler)
+        return _is_mitmproxys_own(handler)
     return not inspect.isasyncgenfunction(handler)
 
 
-def _is_known_coroutine(handler: object) -> bool:
+def _is_mitmproxys_own(handler: object) -> bool:
     """mitmproxy's own coroutines are known not to ask for their task. But an ASGI app, which may, is the user's."""
     module = str(getattr(handler, "__module__", ""))
-    ours = module.startswith("mitmproxy.addons.") and module != "mitmproxy.addons.asgiapp"
-    return ours and inspect.iscoroutinefunction(handler)
+    return module.startswith("mitmproxy.addons.") and module != "mitmproxy.addons.asgiapp"
 
 
 def _has_odd_truth(handler: object) -> bool:

@@ -88,6 +88,8 @@ class Passage:
     request_id: str | None = None
     request_bytes: int = 0
     outcome: Outcome | None = None
+    asked: bool = False
+    """Whether a request has gone out, so that a provider may bill it."""
     settled: bool = False
 
     def note(self, word: str) -> None:

@@ -16,10 +16,11 @@ from mitmproxy import http
 from ..formats import UsageTap, estimate_usage
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
+from ..policy.paths import Place
 from . import archive, bindings, heads, views
 from .calllog import log_call
 from .guard import shielded
-from .passage import Passage
+from .passage import Passage, WirePlan
 from .runtime import Runtime
 
 LATER = 0.05
@@ -145,8 +146,10 @@ class Settlement:
 
     def _meter(self, passage: Passage, tap: UsageTap | None) -> Metering:
         plan, place = passage.plan, passage.place
-        if tap is None or plan is None or place is None:
+        if plan is None or place is None:
             return Metering()
+        if tap is None:
+            return _left_early(passage, plan, place)
         if tap.problem or (passage.pump and passage.pump.broken):
             passage.note("unmetered")
         measured = metering.measure(tap.document, plan.provider, place.endpoint.flavor, plan.model, passage.started)
@@ -158,6 +161,16 @@ class Settlement:
         passage.note("usage_missing")
         usage = estimate_usage(passage.request_bytes, tap.output_chars)
         return metering.estimated(usage, plan.provider, plan.model, passage.started)
+
+
+def _left_early(passage: Passage, plan: WirePlan, place: Place) -> Metering:
+    """An agent that left before the answer began: the provider has the request, and may bill it."""
+    if not (passage.asked and passage.outcome is Outcome.CLIENT and "client_left" in passage.notes):
+        return Metering()
+    if place.endpoint.free or place.endpoint.flavor is None:
+        return Metering()
+    passage.note("usage_missing")
+    return metering.estimated(estimate_usage(passage.request_bytes, 0), plan.provider, plan.model, passage.started)
 
 
 def _may_wait(flow: http.HTTPFlow, passage: Passage) -> bool:

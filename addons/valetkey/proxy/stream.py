@@ -159,6 +159,8 @@ class ValetStream(AttemptingStream):
             assert isinstance(command.connection, connection.Server)
             request = self.traffic.wire_request(self.flow, passage, command.connection)
             self._asked = True
+            if passage is not None:
+                passage.asked = True
             event = RequestHeaders(event.stream_id, request, event.end_stream)
         elif isinstance(event, RequestData) and not self.flow.request.stream and self.flow.websocket is None:
             event = RequestData(event.stream_id, wire.body(event.data, passage))

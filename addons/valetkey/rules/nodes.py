@@ -108,7 +108,7 @@ class Document:
             return node.value
         try:
             return yaml.SafeLoader("").construct_object(node)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, IndexError):
             # Only explicit tags (`!!int x`) and absurd numbers get here.
             kind = node.tag.rpartition(":")[2]
             self.problems.append(Problem(self.name, node.start_mark.line + 1, f"this is no {kind}", "put quotes around text"))
