@@ -210,8 +210,8 @@ class ValetLifecycle:
 def _keep_what_is_loaded() -> None:
     """Take what the start has made, and nobody will ever free, out of the garbage collector's sight.
 
-    It looks at all of it again and again otherwise: a tenth of a second each time, in which no call goes on. What is left is little;
-    so it may look more often, and what calls leave behind is gone sooner.
+    It looks at all of it again and again otherwise: a tenth of a second each time, in which no call goes on. What is left is
+    little; so it may look more often, and what calls leave behind is gone sooner.
     """
     gc.collect()
     gc.freeze()
