@@ -696,6 +696,23 @@ def path_trick_h2(here: Range, path: bytes) -> None:
     here.h2(h2_headers(path=path))
 
 
+@attack(
+    17,
+    "path trick in the place of a model",
+    "400, 403 or 404",
+    refused(400, 403, 404),
+    each={
+        "dots": b"/v1/models/..",
+        "encoded dots": b"/v1/models/%2e%2e",
+        "encoded dots and slash": b"/v1/models/%2e%2e%2ffiles",
+        "encoded slash": b"/v1/models/x%2f..%2f..%2ffiles",
+        "backslash": b"/v1/models/..%5cfiles",
+    },
+)
+def path_trick_in_a_model(here: Range, path: bytes) -> None:
+    here.inside(call(path=path, method=b"GET", body=b""))
+
+
 # 18. A key bound to one provider, rules that send it elsewhere.
 
 _LAB = "providers:\n  lab: {like: openai, upstream: 'https://evil.test', keys: %s}\n"

@@ -443,11 +443,16 @@ def connection_names(here: Range, extra: bytes) -> None:
     here.inside(call(extra=extra, close=False))
 
 
+def _one_host_and_length(evidence: Evidence) -> str | None:
+    found = {name: len(evidence.requests[0].get(name.encode())) for name in ("host", "content-length")}
+    return next((f"{count} {name} headers" for name, count in found.items() if count != 1), None)
+
+
 @attack(
     28,
     "Connection names the framing",
     "host and length stay",
-    one_key,
+    all_of(one_key, _one_host_and_length),
     each={
         "host": b"Connection: host\r\n",
         "length": b"Connection: content-length\r\n",
