@@ -42,6 +42,10 @@ def test_cached_input_costs_less():
     assert metered("openai", "chat", cached).cost_usd == Decimal("0.0025")
 
 
+def test_more_cached_than_sent_is_no_usage():
+    assert metered("openai", "chat", openai(prompt_tokens_details={"cached_tokens": 1001})).usage_source == "none"
+
+
 def test_reasoning_is_part_of_the_output():
     usage = metered("openai", "chat", openai("o3", completion_tokens_details={"reasoning_tokens": 60})).usage
     assert (usage["output_tokens"], usage["output_reasoning_tokens"]) == (100, 60)

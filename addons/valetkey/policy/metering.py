@@ -62,6 +62,8 @@ def measure(
     cost = _reported_cost(document, provider.facts.usage.cost_path)
     if cost is not None:
         return Metering(usage, "reported", cost, "reported", reported)
+    if not _adds_up(usage):
+        return Metering(model=reported)
     cost, source = _price(usage, provider, (reported, model), when, _context(document))
     return Metering(usage, "reported", cost, source, reported)
 
@@ -96,6 +98,12 @@ def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None
     if (names := tuple(found)) not in reader.trusted:
         return reader.compared(names, found, _extract_by_library(document, library, own))
     return found if max(found.values()) <= LIMIT else None
+
+
+def _adds_up(usage: Mapping[str, int]) -> bool:
+    """Whether there are no more tokens in the caches than in the whole input: what contradicts itself has no price."""
+    cached = usage.get("cache_read_tokens", 0) + usage.get("cache_write_tokens", 0)
+    return cached <= usage.get("input_tokens", cached)
 
 
 def _extract_by_library(document: Mapping[str, Any], library: LibraryProvider, flavor: str) -> dict[str, int] | None:
