@@ -91,7 +91,7 @@ class Dispatch:
         assert self._passage.plan is not None
         now = self._runtime.now()
         mark = self._tell_pools(self._use, failure, now)
-        self._noted = True
+        self._noted, self._passage.asked = True, False
         self._close_attempt(failure.outcome, trouble.answer)
         if self._is_better(failure.outcome, trouble.answer):
             self.best = Best(failure.outcome, self._passage.plan, trouble.answer, trouble.message)

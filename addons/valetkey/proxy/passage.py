@@ -89,7 +89,7 @@ class Passage:
     request_bytes: int = 0
     outcome: Outcome | None = None
     asked: bool = False
-    """Whether a request has gone out, so that a provider may bill it."""
+    """Whether a request has gone out that did not fail, so that a provider may bill it."""
     settled: bool = False
 
     def note(self, word: str) -> None:
