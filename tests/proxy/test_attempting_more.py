@@ -221,7 +221,7 @@ def test_a_call_that_is_ended_at_any_moment_is_settled_once_and_leaves_nothing(n
 
 def test_a_client_that_leaves_during_a_pause_is_noted():
     one = play(answer(b"{}", 429, extra=b"retry-after: 50\r\n"), keys=1, leave=True, patience=10.0)
-    assert receipt(one).notes == ("client_left",)
+    assert "client_left" in receipt(one).notes
 
 
 def test_a_pause_that_ends_with_the_process_is_no_fault_of_the_agent():
