@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -72,14 +73,47 @@ class ValetStream(AttemptingStream):
     """One request and its answer."""
 
     _arrival: Arrival | None = None
+    _stores: bool | None = None
+    """Whether the bodies of streams are kept; None: not looked up yet."""
     _answering = False
     """Whether response headers have gone to the agent."""
     _asked = False
     """Whether request headers have gone to the provider."""
 
+    # The short way for the pieces of a stream, of which there are many.
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; what it does with a piece of a stream that passes is done at once, without seven generators."""
+        if self._paused is None and self.debug is None and "_handle_event" not in vars(self):  # no tunnel and no WebSocket
+            return self._piece_passes(event) or super().handle_event(event)
+        return super().handle_event(event)
+
+    def _piece_passes(self, event: events.Event) -> layer.CommandGenerator[None] | None:
+        if type(event) is not ResponseData or self.server_state != self.state_stream_response_body:
+            return None
+        assert self.flow.response is not None
+        stream = self.flow.response.stream
+        return self._pass_on(event.data, stream) if callable(stream) and event.stream_id == self.current_id else None
+
+    def _pass_on(self, data: bytes, stream: Callable[[bytes], Iterable[bytes] | bytes]) -> layer.CommandGenerator[None]:
+        self._last = self.traffic.runtime.monotonic()
+        if self._stores is None:
+            self._stores = bool(self.context.options.store_streamed_bodies)  # a look of 3 µs
+        try:
+            pieces = stream(data)
+        except Exception as error:
+            yield from self._guard(_failing(error))
+            return
+        for piece in (pieces,) if isinstance(pieces, bytes) else pieces:
+            if self._stores:
+                self.response_body_buf += piece
+            yield SendHttp(ResponseData(self.stream_id, piece), self.context.client)
+
     # The guard around every step.
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if (short_way := self._piece_passes(event)) is not None:  # one that came while a hook ran
+            return short_way
         if isinstance(event, Rung) and event.command.owner is self:
             return self._guard(self.time_is_up())
         if self.is_stale(event) or isinstance(event, events.Wakeup):
@@ -266,6 +300,11 @@ class ValetStream(AttemptingStream):
         yield HttpResponseHeadersHook(self.flow)
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
+
+
+def _failing(error: Exception) -> layer.CommandGenerator[None]:
+    raise error
+    yield
 
 
 def _nothing() -> layer.CommandGenerator[None]:
