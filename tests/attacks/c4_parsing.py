@@ -12,7 +12,7 @@ import zstandard
 
 from .canaries import FOREIGN, GROQ, OPENAI
 from .client import BODY, CHAT, call, h2_headers, message
-from .evidence import Evidence, all_of, attack, calls_at_most, either, lacks, no_call, nothing_more, one_key, refused
+from .evidence import Evidence, all_of, attack, calls_at_most, either, lacks, no_call, one_key, refused
 from .range import Range
 
 _SECOND = b"GET /v1/files HTTP/1.1\r\nHost: api.openai.com\r\nAuthorization: Bearer sk-dummy\r\nX-Smuggled: 1\r\n\r\n"
@@ -293,6 +293,36 @@ def trailers(here: Range, lines: bytes) -> None:
     here.inside(_chunks(trailers=lines))
 
 
+def _both_ended(evidence: Evidence) -> str | None:
+    ends = evidence.visible.count(b"\r\n0\r\n\r\n")
+    return None if ends == 2 else f"{ends} of two answers came to their end"
+
+
+@attack(
+    44,
+    "an answer with trailers",
+    "they are dropped, the answer ends, and the connection goes on",
+    _both_ended,
+    each={"whole": b"application/json", "streamed": b"text/event-stream"},
+)
+def answer_trailers(here: Range, kind: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    here.script(lambda _: head + b"2\r\n{}\r\n0\r\nX-Debug: {KEY}\r\n\r\n")
+    client = here.tunnel()
+    for _ in range(2):
+        client.send(call(close=False))
+        client.listen()
+
+
+@attack(44, "trailers without end", "cut off, nothing is sent", refused(400, 413, 431))
+def endless_trailers(here: Range) -> None:
+    client = here.tunnel()
+    client.send(_chunks().removesuffix(b"\r\n") + b"X-A: ")
+    for _ in range(40):
+        client.send(b"a" * 65536)
+    client.read()
+
+
 @attack(
     44,
     "an h2 trailer with a credential",
@@ -414,15 +444,15 @@ def unsolicited_101(here: Range, extra: bytes) -> None:
 @attack(
     45,
     "an interim answer with the key",
-    "interim answers are dropped or scrubbed",
-    nothing_more,
+    "interim answers are dropped or scrubbed; the final one comes",
+    lambda evidence: None if evidence.statuses == [200] else f"answered with {evidence.statuses}",
     each={"103": b"103 Early Hints", "102": b"102 Processing"},
 )
 def interim(here: Range, status: bytes) -> None:
     here.script(lambda _: b"HTTP/1.1 " + status + b"\r\nLink: <{KEY}>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     client = here.tunnel()
     client.send(call())
-    client.listen()
+    client.read()
 
 
 # 46. Bombs.
@@ -499,6 +529,49 @@ def slow(here: Range, data: bytes) -> None:
 def slow_connect(here: Range) -> None:
     for _ in range(100):
         here.client().send(b"CONNECT api.openai.com:443 HT")
+    here.inside(call())
+
+
+@attack(46, "a head without end", "refused or cut off before it is held", refused(400, 414, 431))
+def endless_head(here: Range) -> None:
+    client = here.tunnel()
+    client.send(call()[:60])
+    for _ in range(40):
+        client.send(b"a" * 65536)
+    client.read()
+
+
+@attack(46, "a head without end at the port", "refused or cut off before it is held", refused(400, 414, 431))
+def endless_connect(here: Range) -> None:
+    client = here.client()
+    client.send(b"CONNECT api.openai.com:443 HTTP/1.1\r\nX-A: ")
+    for _ in range(40):
+        client.send(b"a" * 65536)
+    client.read()
+
+
+@attack(46, "a head that stays away", "408 or cut off after 30 s", refused(400, 408))
+def slow_heads(here: Range) -> None:
+    held = [here.client(), here.tunnel()]
+    held[0].send(b"CONNECT api.openai.com:443 HT")
+    held[1].send(call()[:60])
+    for client in held:
+        client.patience = 35.0
+        client.read()
+
+
+@attack(
+    46,
+    "an answer's head without end",
+    "the call fails before it is held",
+    lambda evidence: None if all(status in (0, 502) for status in evidence.statuses) else f"answered with {evidence.statuses}",
+    each={
+        "one": b"HTTP/1.1 200 OK\r\nX-A: ",
+        "interim": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000 + b"HTTP/1.1 200 OK\r\nX-A: ",
+    },
+)
+def endless_answer_head(here: Range, start: bytes) -> None:
+    here.script(lambda _: start + b"a" * 1_000_000)
     here.inside(call())
 
 

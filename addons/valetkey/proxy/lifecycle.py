@@ -22,7 +22,7 @@ from ..ledger import Place as AuditPlace
 from ..rules import Watcher, load_snapshot
 from ..secrets import Environment
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, driving, greeting, hooks, privacy, shortcuts, stream
+from . import canary, doors, driving, greeting, hooks, http1, privacy, shortcuts, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -73,6 +73,7 @@ class ValetLifecycle:
         if self._task is not None:
             self._task.cancel()
         stream.uninstall()
+        http1.uninstall()
         shortcuts.uninstall()
         driving.uninstall()
         hooks.uninstall(ctx.master.addons)
@@ -106,6 +107,7 @@ class ValetLifecycle:
         await self._remember()
         self._look_into_streams()
         stream.install(self.traffic)
+        http1.install(self.runtime.alarms)
         if ctx.options.valetkey_fast_hooks:
             shortcuts.install()
             if hooks.install(ctx.master.addons):
