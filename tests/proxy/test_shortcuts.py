@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mitmproxy import http
+from mitmproxy import http, optmanager
 from mitmproxy.test import tutils
 
 from valetkey.proxy import shortcuts
@@ -249,7 +250,7 @@ def test_a_wrong_type_is_an_error(fields):
 def test_these_have_twins():
     """Each of them was found to run several times in every call."""
     names = [f"{each.owner.__name__}.{each.name}" for each in shortcuts.SHORTCUTS]
-    assert names == ["MessageData.__post_init__", "Headers.__init__", "Headers.get_all", "Headers.get", "Headers.__contains__"]
+    assert names == ["MessageData.__post_init__", "Headers.__init__", "Headers.get_all", "Headers.get", "Headers.__contains__", "_Option.current"]
 
 
 @pytest.mark.parametrize("number", range(len(shortcuts.SHORTCUTS)))
@@ -327,3 +328,20 @@ def test_a_python_without_checks_is_seen():
     environment = {"PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-BO", "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("value", [True, 7, 1.5, "text", None, ["a", "b"]])
+@pytest.mark.parametrize("is_set", [False, True])
+def test_an_option_has_its_value(value, is_set):
+    kind = type(value) if value is not None else str | None
+    option = optmanager._Option("name", Sequence[str] if isinstance(value, list) else kind, value, "", None)
+    if is_set:
+        option.set(value)
+    assert same(lambda: option.current())
+
+
+def test_a_list_in_an_option_is_a_copy():
+    assert shortcuts.install()
+    option = optmanager._Option("name", Sequence[str], ["a"], "", None)
+    option.current().append("b")
+    assert option.current() == ["a"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from ..model import LimitFacts, ProviderFacts
@@ -256,6 +257,7 @@ def _compound(text: str) -> float | None:
     return total
 
 
+@lru_cache(maxsize=256)  # every answer of a second has the same Date
 def _moment(text: str) -> float | None:
     """Unix seconds of an HTTP date, of RFC 3339, or of a date in words (`Aug 1, 2026 at 00:00 UTC`); UTC where none is said."""
     text = text.strip()

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mitmproxy import http
+from mitmproxy import http, optmanager
 from mitmproxy.utils import typecheck
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,17 @@ def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
             raise TypeError("Header fields must be bytes.")
 
 
+# Options: those of plain types are copied twice for each look, to get the same object.
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _current(self: optmanager._Option) -> Any:
+    value = self._default if self.value is optmanager.unset else self.value
+    return value if type(value) in _PLAIN else _OPTION_CURRENT(self)
+
+
+_OPTION_CURRENT = optmanager._Option.current
 _HEADERS_INIT = http.Headers.__init__
 _HEADERS_GET_ALL: Callable[[http.Headers, str | bytes], list[str]] = http.Headers.get_all
 SHORTCUTS = (
@@ -143,5 +154,6 @@ SHORTCUTS = (
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
+    Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
 )
 _ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)
