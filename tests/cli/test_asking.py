@@ -171,3 +171,31 @@ def test_a_reader_that_leaves_is_no_error(run, tmp_path, how):
 
 def test_a_question_does_not_spoil_json(run):
     assert run("purge", "--older-than", "1d", "--json").stdout.strip() == ""
+
+
+@pytest.fixture
+def socket(run, tmp_path):
+    """A connection with two answers, and nothing else of that agent's."""
+    now = time.time()
+    inside = [receipt(id=str(n), time=now + n, agent="eve", parent="socket", usage={"input_tokens": 10}) for n in (1, 2)]
+    connection = receipt(
+        id="socket", time=now, agent="eve", usage={}, cost_usd=None, status=101, messages_in=2, messages_out=9, answers=2
+    )
+    store = ledger(tmp_path)
+    store.add([*inside, connection])
+    store.close()
+    return run
+
+
+def test_answers_are_shown_inside_their_connection(socket):
+    shown = [line for line in socket("flows").output.splitlines() if "eve" in line]
+    assert ["> openai" in line for line in shown] == [False, True, True]
+
+
+def test_a_connection_says_how_many_answers_it_had(socket):
+    assert "ok, 2 answers" in socket("flows", "--agent", "eve").output
+
+
+def test_the_tokens_of_a_connection_are_counted_once(socket):
+    total = json.loads(socket("usage", "--agent", "eve", "--by", "agent", "--json").output)
+    assert (total["calls"], total["usage"]) == (2, {"input_tokens": 20})

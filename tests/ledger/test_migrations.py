@@ -107,3 +107,12 @@ def test_a_reader_refuses_a_newer_file_too(tmp_path):
     versioned(tmp_path / "a.db", len(STEPS) + 1)
     with pytest.raises(LedgerError, match="newer valetkey"):
         open_store(f"sqlite:///{tmp_path}/a.db", readonly=True)
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+def test_an_older_file_can_be_read_before_it_is_brought_up(tmp_path, version):
+    versioned(tmp_path / "a.db", version)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, connection:
+        connection.execute(OLD_ROW)
+    with closing(open_store(f"sqlite:///{tmp_path}/a.db", readonly=True)) as store:
+        assert [each.id for each in store.receipts(Query())] == ["old"]

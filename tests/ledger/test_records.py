@@ -48,3 +48,8 @@ def test_a_document_shares_nothing_with_its_receipt():
     made = full()
     to_dict(made)["usage"]["input_tokens"] = -1
     assert made.usage["input_tokens"] == 1200
+
+
+def test_the_counts_of_a_connection_come_back():
+    connection = receipt(messages_in=3, messages_out=40, answers=2)
+    assert from_dict(json.loads(json.dumps(to_dict(connection)))) == connection

@@ -355,7 +355,7 @@ def test_the_dearest_group_comes_first(store):
     assert [total.group["agent"] for total in store.totals(["agent"], Query())] == ["lavish", "thrifty"]
 
 
-SOCKET = receipt(id="socket", usage={}, cost_usd=None)
+SOCKET = receipt(id="socket", usage={}, cost_usd=None, messages_in=2, messages_out=30, answers=2)
 ANSWERS = [receipt(id=str(n), parent="socket", usage={"input_tokens": 10}, cost_usd="0.1") for n in range(2)]
 
 
@@ -368,3 +368,8 @@ def test_a_connection_is_not_counted_besides_its_answers(store):
 def test_a_connection_without_answers_is_a_call(store):
     store.add([SOCKET])
     assert store.totals([], Query())[0].calls == 1
+
+
+def test_the_counts_of_a_connection_are_kept(store):
+    store.add([SOCKET])
+    assert list(store.receipts(Query())) == [SOCKET]

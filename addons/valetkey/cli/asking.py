@@ -23,6 +23,8 @@ Word = Annotated[str | None, typer.Option(help="Only calls with exactly this.")]
 FOLLOW_EVERY = 0.5
 """Seconds."""
 _MOST = 1_000_000_000
+_INSIDE = "> "
+"""Before the provider of an answer that came over a connection."""
 _COLUMNS = ("time", "agent", "provider/model", "key", "status", "outcome", "in", "out", "cost", "seconds")
 _WIDTHS = dict(zip(_COLUMNS, (14, 12, 28, 14, 6, 12, 7, 7, 11, 7), strict=True))
 
@@ -99,14 +101,21 @@ def _row(receipt: Receipt) -> list[str]:
     return [
         datetime.fromtimestamp(receipt.time).astimezone().strftime("%m-%d %H:%M:%S"),
         receipt.agent + (f".{receipt.project}" if receipt.project else ""),
-        f"{receipt.provider or '?'}/{receipt.model or '-'}",
+        f"{_INSIDE if receipt.parent else ''}{receipt.provider or '?'}/{receipt.model or '-'}",
         receipt.key or "-",
         str(receipt.status or "-"),
-        f"refused: {receipt.refused}" if receipt.refused else receipt.outcome,
+        f"refused: {receipt.refused}" if receipt.refused else receipt.outcome + _contents(receipt),
         *(f"{mark}{count}" if count is not None else "-" for count in counts),
         f"${receipt.cost_usd}" if receipt.cost_usd is not None else "-",
         f"{(receipt.duration_ms or 0) / 1000:.2f}",
     ]
+
+
+def _contents(receipt: Receipt) -> str:
+    """How many answers came over a connection; nothing for what is none."""
+    if receipt.answers is None:
+        return ""
+    return f", {receipt.answers} answer{'' if receipt.answers == 1 else 's'}"
 
 
 @app.command()

@@ -25,6 +25,11 @@ STEPS = (
     """
     CREATE INDEX receipts_parent ON receipts (parent) WHERE parent IS NOT NULL;
     """,
+    """
+    ALTER TABLE receipts ADD COLUMN messages_in INTEGER;
+    ALTER TABLE receipts ADD COLUMN messages_out INTEGER;
+    ALTER TABLE receipts ADD COLUMN answers INTEGER;
+    """,
 )
 
 

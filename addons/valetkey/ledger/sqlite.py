@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from operator import attrgetter
@@ -21,6 +21,7 @@ from .records import ATTEMPT_FIELDS, FIELDS, from_dict
 from .totals import Sum
 
 _JSON = ("attempts", "usage", "notes")
+_FIELDS = frozenset(FIELDS)
 _VALUES, _ATTEMPT_VALUES = attrgetter(*FIELDS), attrgetter(*ATTEMPT_FIELDS)
 _AT_ATTEMPTS, _AT_USAGE, _AT_NOTES = (FIELDS.index(name) for name in _JSON)
 _AT_ONCE = 32
@@ -74,8 +75,11 @@ class SqliteStore:
         inner = f"SELECT rowid AS number, * FROM receipts{_where(conditions)} ORDER BY time DESC, number DESC{limit}"  # noqa: S608
         with self._errors("read"), closing(self._reader().cursor()) as cursor:
             cursor.row_factory = sqlite3.Row
-            for row in cursor.execute(f"SELECT * FROM ({inner}) ORDER BY time, number", values):  # noqa: S608
-                yield _receipt(row)
+            rows = cursor.execute(f"SELECT * FROM ({inner}) ORDER BY time, number", values)  # noqa: S608
+            # A file that is only read may be one of an older program, which has fewer columns.
+            names = _FIELDS.intersection(column for column, *_ in rows.description)
+            for row in rows:
+                yield _receipt(row, names)
 
     def totals(self, by: Sequence[str], query: Query) -> list[Total]:
         """Sums per group. Costs are added as exact decimals, here rather than in SQL."""
@@ -198,8 +202,8 @@ def _storable(value: Any) -> Any:
     return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _receipt(row: sqlite3.Row) -> Receipt:
-    document = {name: json.loads(row[name]) if name in _JSON else row[name] for name in FIELDS}
+def _receipt(row: sqlite3.Row, names: Collection[str]) -> Receipt:
+    document = {name: json.loads(row[name]) if name in _JSON else row[name] for name in names}
     return from_dict(document | {"streamed": bool(row["streamed"])})
 
 

@@ -70,5 +70,12 @@ class Receipt:
     request_id: str | None = None
     refused: str | None = None
     parent: str | None = None
+    """The receipt of the connection that this answer came over."""
     notes: tuple[str, ...] = ()
     """Facts worth keeping: `foreign_key_replaced`, `unmetered`, `client_left`."""
+    messages_in: int | None = None
+    """Messages that the agent sent over a connection; None for what is no connection."""
+    messages_out: int | None = None
+    """Messages that the provider sent over it."""
+    answers: int | None = None
+    """Receipts whose `parent` this connection is."""

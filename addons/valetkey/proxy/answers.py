@@ -17,6 +17,7 @@ from .passage import Passage
 from .pump import Pump
 from .runtime import Runtime
 from .settlement import Settlement
+from .sockets import Sockets
 
 _REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "cf-ray")
 
@@ -27,6 +28,7 @@ class ValetAnswers:
     def __init__(self, runtime: Runtime, settlement: Settlement) -> None:
         self.runtime = runtime
         self.settlement = settlement
+        self.sockets = Sockets(runtime, settlement)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._log_scrub = echo.LogScrub(self._redact)
 
@@ -75,21 +77,28 @@ class ValetAnswers:
                 echo.scrub_head(flow.response, passage)
             if flow.error is not None:
                 flow.error.msg = passage.snapshot.vault.redact(flow.error.msg)
+            self.sockets.ended(flow, passage, "provider")
         self.settlement.settle(flow)
 
     @guarded
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """A message of a WebSocket, put together from its frames."""
         passage = self.runtime.passages.of(flow)
-        if passage is not None and flow.websocket is not None and not flow.websocket.messages[-1].from_client:
+        if passage is None or flow.websocket is None:
+            return
+        self.sockets.arrived(flow, passage)
+        if not flow.websocket.messages[-1].from_client:
             echo.scrub_message(flow.websocket.messages[-1], passage)
+        self.sockets.passed(flow, passage)
 
     @guarded
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """A WebSocket closed; its connection gets one receipt."""
+        """A WebSocket closed; its connection gets one receipt, after those of its answers."""
         passage, socket = self.runtime.passages.of(flow), flow.websocket
-        if passage is not None and socket is not None and socket.close_reason:
-            socket.close_reason = passage.snapshot.vault.redact(socket.close_reason)
+        if passage is not None and socket is not None:
+            if socket.close_reason:
+                socket.close_reason = passage.snapshot.vault.redact(socket.close_reason)
+            self.sockets.ended(flow, passage, "agent" if socket.closed_by_client else "provider")
         self.settlement.settle(flow)
 
     def done(self) -> None:
@@ -99,6 +108,7 @@ class ValetAnswers:
         self.settlement.drain()
         for flow, passage in self.runtime.passages.unsettled():
             passage.outcome = Outcome.SHUTDOWN
+            self.sockets.ended(flow, passage, "us")
             self.settlement.settle(flow)
 
     def _redact(self, text: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import brotli
 import zstandard
 
-from . import anthropic, errors, gemini, ollama, openai
+from . import anthropic, errors, gemini, ollama, openai, sockets
 from .anthropic import Anthropic
+from .conversations import conversation
 from .counts import Counts
 from .credentials import accepted, carried, key_of
 from .faults import Fault, Faults
@@ -68,6 +69,9 @@ class App:
             return Script(0, [], [], delay=fault.slow, broken=fault.broken, trouble=fault.broken)
         relative = _RELATIVES.get(request.host, "openai")
         problem = self._refused(request, dialect, relative) or _commanded(fault, dialect, relative)
+        if problem is None and sockets.is_asked_for(request):
+            talk = conversation(request.path, fault, self.counts.spend)
+            return Script(101, _headers(dialect), [], socket=talk) if talk else _error(dialect, relative, "not_found", None)
         script = problem or self._content(dialect, relative, request, path, body, fault)
         return _spoiled(script, fault, dialect, relative, request)
 

@@ -17,6 +17,7 @@ class Counts:
         self._lock = threading.Lock()
         self._by: Counter[tuple[str, str]] = Counter()
         self._complete = 0
+        self._spent = (0, 0, 0)
 
     def add(self, key: str | None, what: str) -> None:
         """A request with this credential gets this answer: a status, or what goes wrong."""
@@ -28,11 +29,18 @@ class Counts:
         with self._lock:
             self._complete += 1
 
+    def spend(self, tokens_in: int, tokens_out: int) -> None:
+        """An answer over a WebSocket takes so many tokens."""
+        with self._lock:
+            answers, total_in, total_out = self._spent
+            self._spent = (answers + 1, total_in + tokens_in, total_out + tokens_out)
+
     def clear(self) -> None:
         """Begin again."""
         with self._lock:
             self._by.clear()
             self._complete = 0
+            self._spent = (0, 0, 0)
 
     @property
     def total(self) -> int:
@@ -45,6 +53,12 @@ class Counts:
         """Good answers that were sent to their last byte."""
         with self._lock:
             return self._complete
+
+    @property
+    def spent(self) -> tuple[int, int, int]:
+        """Answers over WebSockets, their tokens in, and their tokens out."""
+        with self._lock:
+            return self._spent
 
     @property
     def by(self) -> dict[tuple[str, str], int]:

@@ -89,6 +89,12 @@ def responses(body: Body, words: int | None) -> Body:
 
 
 def responses_stream(body: Body, words: int | None) -> Iterator[bytes]:
+    """A streamed Responses answer."""
+    for event in responses_events(body, words):
+        yield sse(event, event["type"])
+
+
+def responses_events(body: Body, words: int | None) -> Iterator[Body]:
     """The events of a streamed Responses answer."""
     text = _text(body, words)
     done = _response(body, text, "completed")
@@ -110,7 +116,7 @@ def responses_stream(body: Body, words: int | None) -> Iterator[bytes]:
         {"type": "response.completed", "response": done},
     ]
     for number, event in enumerate(events):
-        yield sse({**event, "sequence_number": number}, event["type"])
+        yield {**event, "sequence_number": number}
 
 
 def embeddings(body: Body) -> Body:

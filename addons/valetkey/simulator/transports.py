@@ -16,6 +16,7 @@ import h2.events
 import h2.exceptions
 import h11
 
+from . import sockets
 from .wire_types import Broken, Fields, Piece, Request, Script
 
 Answer = Callable[[Request], Script]
@@ -57,7 +58,11 @@ class _Http1:
 
     async def run(self) -> None:
         while (request := await self._request()) is not None:
-            await self._play(self._answer(request), request.method == "HEAD")
+            script = self._answer(request)
+            if script.socket is not None:
+                await self._talk(request, script)
+                return
+            await self._play(script, request.method == "HEAD")
             if self._connection.our_state is h11.MUST_CLOSE or self._connection.their_state is h11.MUST_CLOSE:
                 return
             self._connection.start_next_cycle()
@@ -108,6 +113,18 @@ class _Http1:
                 out = b""
         await self._send(out + (self._connection.send(h11.EndOfMessage()) or b""))
         script.sent()
+
+    async def _talk(self, request: Request, script: Script) -> None:
+        """Go over to a WebSocket."""
+        assert script.socket is not None
+        headers, extensions = sockets.handshake(request)
+        switched = h11.InformationalResponse(status_code=script.status, headers=[*script.headers, *headers])
+        await self._send(self._connection.send(switched) or b"")
+        left = self._connection.trailing_data[0]
+        try:
+            await sockets.Socket(self._reader, self._writer, script.socket, extensions, left).run()
+        except sockets.Broken:
+            raise Cut from None
 
     async def _break(self, how: Broken) -> NoReturn:
         match how:

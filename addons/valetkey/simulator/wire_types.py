@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .conversations import Conversation
 
 Fields = list[tuple[str, str]]
 Broken = Literal["reset", "eof", "headers_stall"]
@@ -44,7 +47,7 @@ class Script:
     """An answer to be played. `delay` is waited before the head; `whole` bodies get a content-length.
 
     `broken` is what happens in place of the answer. `trouble` names what goes wrong with it, beyond what its status tells.
-    `sent` is called when the last byte has been written.
+    `sent` is called when the last byte has been written. `socket` is what a 101 goes over to.
     """
 
     status: int
@@ -55,6 +58,7 @@ class Script:
     broken: Broken | None = None
     trouble: str | None = None
     sent: Callable[[], None] = lambda: None
+    socket: Conversation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from mitmproxy import http
+from mitmproxy.proxy.layers.websocket import WebSocketMessageInjected
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from wsproto.frame_protocol import Opcode
+
+from support import making
+from support.playing import broken
+from valetkey.assembly import assemble_on
+from valetkey.formats.messages import ResponsesTalk
+from valetkey.policy import metering
+from valetkey.proxy import views
+from valetkey.proxy.sockets import Sockets
+
+KEYS = {"openai/main": making.REAL, "gemini/main": "AIzaREALrealREALrealREALrealREAL0001"}
+USAGE = {"input_tokens": 36, "output_tokens": 87, "total_tokens": 123}
+
+
+def dump(**document):
+    return json.dumps(document).encode()
+
+
+class Ledger:
+    healthy = True
+
+    def __init__(self):
+        self.receipts = []
+
+    def submit(self, receipt):
+        self.receipts.append(receipt)
+
+
+class Connection:
+    """A WebSocket that was just opened, and what was posted to its client."""
+
+    def __init__(self, path="/v1/responses", rules="", host="api.openai.com", watched=True, **headers):
+        self.runtime = making.runtime(f"version: 1\n{rules}", keys=KEYS)
+        self.runtime.writer = Ledger()
+        self.later = []
+        if not watched:
+            self.runtime.later = lambda seconds, step: self.later.append(step)
+        _, intake, self.answers, *_ = assemble_on(self.runtime)
+        self.posted = []
+        self.answers.sockets = Sockets(self.runtime, self.answers.settlement, lambda client, event: self.posted.append(event))
+        self.flow = flow = making.flow(host, path, b"", connection="Upgrade", upgrade="websocket", **headers)
+        flow.request.method = "GET"
+        intake.requestheaders(flow)
+        intake.request(flow)
+        self.passage = making.attempt(self.runtime, flow)
+        flow.response = http.Response.make(101, b"", {"upgrade": "websocket"})
+        self.answers.responseheaders(flow)
+        flow.websocket = WebSocketData()
+        self.answers.response(flow)
+
+    def message(self, content, from_client=False, is_text=True, injected=False):
+        made = WebSocketMessage(Opcode.TEXT if is_text else Opcode.BINARY, from_client, content, injected=injected)
+        self.flow.websocket.messages.append(made)
+        self.answers.websocket_message(self.flow)
+        return made
+
+    def ask(self, content, **options):
+        return self.message(content, from_client=True, **options)
+
+    def end(self, by_client=True):
+        self.flow.websocket.closed_by_client = by_client
+        self.answers.websocket_end(self.flow)
+        return self.receipts
+
+    @property
+    def receipts(self):
+        return self.runtime.writer.receipts
+
+    @property
+    def told(self):
+        """The errors that the agent was told."""
+        return [json.loads(event.message.content) for event in self.posted]
+
+
+CREATE = dump(type="response.create", model="gpt-4.1", input="hi")
+CREATED = dump(type="response.created", response={"id": "resp_1", "model": "gpt-4.1-2025-04-14"})
+DELTA = dump(type="response.output_text.delta", delta="Hello there!")
+COMPLETED = dump(
+    type="response.completed", response={"id": "resp_1", "model": "gpt-4.1-2025-04-14", "output": [], "usage": USAGE}
+)
+DENY = 'providers: {openai: {models: {deny: ["*4.1*", "gpt-realtime*"]}}, gemini: {models: {deny: [gemini-x]}}}'
+
+
+def talked(connection, count=1):
+    for _ in range(count):
+        connection.ask(CREATE)
+    connection.message(CREATED)
+    connection.message(DELTA)
+    connection.message(COMPLETED)
+    return connection
+
+
+def test_an_answer_has_a_receipt_of_its_own():
+    (receipt,) = talked(Connection()).receipts
+    assert (receipt.usage, receipt.usage_source, receipt.outcome) == (
+        {"input_tokens": 36, "output_tokens": 87},
+        "reported",
+        "ok",
+    )
+
+
+def test_the_receipt_of_an_answer_names_its_connection():
+    connection = talked(Connection())
+    assert connection.receipts[0].parent == connection.passage.id
+
+
+def test_an_answer_has_a_cost_a_model_and_a_key():
+    (receipt,) = talked(Connection()).receipts
+    assert (receipt.model, receipt.requested_model, receipt.key, receipt.request_id, float(receipt.cost_usd) > 0) == (
+        "gpt-4.1-2025-04-14", "gpt-4.1", "openai/main", "resp_1", True,
+    )  # fmt: skip
+
+
+def test_the_connections_receipt_has_counts_and_no_usage():
+    *_, connection = talked(Connection()).end()
+    assert (connection.messages_in, connection.messages_out, connection.answers, connection.usage) == (1, 3, 1, {})
+
+
+def test_the_connection_is_settled_once():
+    connection = talked(Connection())
+    connection.end()
+    connection.end()
+    connection.answers.error(connection.flow)
+    connection.answers.done()
+    assert len(connection.receipts) == 2
+
+
+def test_the_connections_receipt_is_that_of_its_upgrade():
+    connection = talked(Connection())
+    *_, receipt = connection.end()
+    attempt = receipt.attempts[0]
+    assert (receipt.id, receipt.status, receipt.outcome, receipt.parent) == (connection.passage.id, 101, "ok", None)
+    assert (attempt.key, attempt.status, str(attempt.outcome)) == ("openai/main", 101, "ok")
+
+
+def test_a_connection_without_a_message_has_counts():
+    (receipt,) = Connection().end()
+    assert (receipt.messages_in, receipt.messages_out, receipt.answers) == (0, 0, 0)
+
+
+def test_the_key_is_given_up_with_the_connection():
+    connection = talked(Connection())
+    closed = []
+    connection.passage.dispatch.close = closed.append
+    connection.end()
+    assert closed == ["ok"]
+
+
+@pytest.mark.parametrize(("by_client", "outcome", "notes"), [(True, "client", "client_left"), (False, "network", None)])
+def test_an_answer_that_is_cut_is_estimated(by_client, outcome, notes):
+    connection = Connection()
+    connection.ask(CREATE)
+    connection.message(CREATED)
+    connection.message(DELTA)
+    receipt, _ = connection.end(by_client)
+    assert (receipt.outcome, receipt.usage_source, receipt.usage["output_tokens"]) == (outcome, "estimated", 3)
+    assert set(receipt.notes) == {"usage_missing", notes} - {None}
+
+
+def test_an_answer_at_the_end_of_the_process_is_settled():
+    connection = Connection()
+    connection.ask(CREATE)
+    connection.answers.done()
+    assert [receipt.outcome for receipt in connection.receipts] == ["shutdown", "shutdown"]
+
+
+def test_an_error_of_the_providers_is_classified():
+    connection = Connection()
+    connection.ask(CREATE)
+    error = {"type": "requests", "code": "insufficient_quota", "message": "You exceeded your current quota"}
+    connection.message(dump(type="error", status=429, error=error))
+    (receipt,) = connection.receipts
+    assert (receipt.outcome, receipt.status, receipt.usage_source) == ("quota", 429, "none")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(metering, "measure"), (metering, "format_usd"), (ResponsesTalk, "heard")])
+def test_a_defect_in_metering_does_not_stop_the_connection_from_being_settled(caplog, owner, name):
+    connection = Connection()
+    with broken(owner, name):
+        talked(connection)
+    assert connection.end()[-1].messages_out == 3
+
+
+# The rules.
+
+
+def test_an_allowed_message_passes_as_it_came():
+    assert Connection().ask(CREATE).content is CREATE
+
+
+@pytest.mark.parametrize("message", [CREATE, b'{"type":"response.create","mod\\u0065l":"GPT-4.1"}'])
+def test_a_denied_model_is_dropped(message):
+    assert Connection(rules=DENY).ask(message).dropped
+
+
+def test_a_denied_model_is_answered_with_an_error_of_the_protocol():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    (error,) = connection.told
+    assert (error["type"], error["status"], error["error"]["code"]) == ("error", 403, "model_not_allowed")
+
+
+def test_a_denied_model_has_a_receipt_without_a_key():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    (receipt,) = connection.receipts
+    assert (receipt.refused, receipt.outcome, receipt.key, receipt.model, receipt.parent) == (
+        "model_not_allowed", "refused", None, "gpt-4.1", connection.passage.id,
+    )  # fmt: skip
+
+
+def test_the_connection_stays_after_a_refusal():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    assert not connection.ask(dump(type="response.create", model="gpt-4o")).dropped
+
+
+def test_the_rules_in_force_count_not_those_of_the_beginning():
+    connection = Connection()
+    connection.ask(CREATE)
+    connection.runtime.adopt(making.snapshot(f"version: 1\n{DENY}", keys=KEYS))
+    assert connection.ask(CREATE).dropped
+
+
+AGENT = "agents: [{name: alice, models: [gpt-4o, gpt-realtime]}]"
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "dropped"),
+    [
+        ("/v1/responses", CREATE, True),
+        ("/v1/responses", dump(type="response.create", model="gpt-4o"), False),
+        ("/v1/responses", dump(type="response.create"), True),
+        ("/v1/responses", b'{"type":"response.create","model":"gpt-4o","model":"gpt-5"}', True),
+        ("/v1/realtime?model=gpt-realtime", dump(type="response.create"), False),
+        ("/v1/realtime?model=gpt-realtime-mini", dump(type="input_audio_buffer.append", audio="AA"), True),
+        ("/v1/realtime?model=gpt-realtime&model=gpt-5", dump(type="response.create"), True),
+        ("/v1/realtime", dump(type="response.create"), True),
+        ("/v1/realtime?model=gpt-realtime", dump(type="session.update", session={"model": "gpt-5"}), True),
+    ],
+)
+def test_the_models_of_an_agent_hold_inside_a_connection(path, message, dropped):
+    connection = Connection(path, rules=AGENT, authorization="Bearer sk-dummy-alice")
+    assert connection.ask(message).dropped is dropped
+
+
+def test_what_asks_for_no_answer_is_refused_aloud_once():
+    connection = Connection("/v1/realtime?model=gpt-realtime", rules=DENY)
+    dropped = [connection.ask(dump(type="input_audio_buffer.append", audio="AA")).dropped for _ in range(3)]
+    assert (dropped, len(connection.told), len(connection.receipts)) == ([True] * 3, 1, 1)
+
+
+ROUTE = "routes: [{match: {model: smart}, to: TARGET, set: {store: false}}]"
+
+
+def test_a_route_to_another_model_of_the_provider_changes_the_message():
+    sent = Connection(rules=ROUTE.replace("TARGET", "openai/gpt-4.1")).ask(dump(type="response.create", model="smart"))
+    assert json.loads(sent.content) == {"type": "response.create", "model": "gpt-4.1", "store": False}
+
+
+def test_the_receipt_names_the_route_and_what_was_asked_for():
+    connection = Connection(rules=ROUTE.replace("TARGET", "openai/gpt-4.1").replace("{match", "{name: mine, match"))
+    connection.ask(dump(type="response.create", model="smart"))
+    receipt, _ = connection.end()
+    assert (receipt.route, receipt.requested_model, receipt.model) == ("mine", "smart", "gpt-4.1")
+
+
+def test_a_route_to_another_provider_cannot_be_taken():
+    connection = Connection(rules=ROUTE.replace("TARGET", "gemini/gemini-2.5-pro"))
+    assert connection.ask(dump(type="response.create", model="smart")).dropped
+    assert connection.told[0]["error"]["code"] == "routed_elsewhere"
+
+
+def test_a_model_in_the_address_cannot_be_changed():
+    connection = Connection("/v1/realtime?model=smart", rules=ROUTE.replace("TARGET", "openai/gpt-realtime"))
+    connection.ask(dump(type="response.create"))
+    assert connection.told[0]["error"]["code"] == "model_not_changeable"
+
+
+def test_nothing_is_asked_while_receipts_cannot_be_written():
+    connection = Connection(rules="gateway: {ledger_failure: closed}")
+    connection.runtime.writer.healthy = False
+    assert connection.ask(CREATE).dropped
+
+
+def test_a_defect_lets_no_message_pass(caplog):
+    connection = Connection()
+    with broken(ResponsesTalk, "read"):
+        assert connection.ask(CREATE).dropped
+
+
+# An error of ours between two parts of a message of the provider's.
+
+
+def injected(connection, before=b""):
+    """Play our error as mitmproxy does: glued to the part of a message that has come so far."""
+    (event,) = connection.posted
+    assert isinstance(event, WebSocketMessageInjected)
+    return connection.message(before + event.message.content, injected=True), event.message.content
+
+
+def test_an_error_of_ours_is_no_message_of_the_providers():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    injected(connection)
+    assert connection.end()[-1].messages_out == 0
+
+
+def test_an_error_of_ours_is_set_apart_from_a_message_that_it_overtakes():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    message, error = injected(connection, DELTA[:20])
+    rest = connection.message(DELTA[20:])
+    assert (message.content, rest.content) == (error, DELTA)
+
+
+def test_a_key_in_a_message_that_was_overtaken_is_hidden():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    content = dump(type="x", text=making.REAL)
+    injected(connection, content[:30])
+    assert making.REAL.encode() not in connection.message(content[30:]).content
+
+
+def test_a_message_that_somebody_else_injects_is_left_alone():
+    assert Connection().message(b"hello", injected=True).content == b"hello"
+
+
+# Around.
+
+
+@pytest.mark.parametrize("sound", [b"\x00\x01", b"{\x80"])
+def test_sound_passes(sound):
+    assert not Connection(rules=DENY).ask(sound, is_text=False).dropped
+
+
+@pytest.mark.parametrize(("watched", "left"), [(True, 4), (False, 1)])
+def test_messages_are_kept_only_where_somebody_looks(watched, left):
+    assert len(talked(Connection(watched=watched)).flow.websocket.messages) == left
+
+
+def test_the_connection_is_decorated_where_somebody_looks(monkeypatch):
+    connection = talked(Connection())
+    connection.end()
+    assert connection.flow.metadata["valetkey_id"] == connection.passage.id
+
+
+def test_the_connection_is_kept_like_other_calls(monkeypatch):
+    connection = talked(Connection())
+    kept = []
+    monkeypatch.setattr(views.FlowKeeper, "keep", lambda self, flow, limit: kept.append(flow))
+    connection.end()
+    assert kept == [connection.flow]
