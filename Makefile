@@ -12,7 +12,7 @@ ATTACKS := PYTHONPATH=addons:tests $(BIN)/python -m attacks
 FUZZ := PYTHONPATH=addons:tests $(BIN)/python -m fuzz --minutes $(MINUTES)
 BENCH := PYTHONPATH=addons:tests $(BIN)/python -m bench --calls $(CALLS)
 
-.PHONY: help run test attacks attacks-mutants fuzz check demo bench bench-peers clean
+.PHONY: help run test attacks attacks-mutants fuzz check demo bench bench-peers wheel clean
 
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: $(VENV)/.runtime  ## Measure the gateway against mitmdump (CALLS=100000 f
 
 bench-peers: $(VENV)/.runtime  ## The same, with LiteLLM and LLM-API-Key-Proxy where they are installed
 	$(BENCH) --peers $(ARGS)
+
+wheel: $(VENV)/.dev  ## Build the wheel and the sdist into dist/
+	$(BIN)/python -m hatchling build
 
 clean:  ## Remove what make has set up
 	rm -rf $(VENV)

@@ -5,7 +5,7 @@ from valetkey.assembly import assemble
 
 def test_the_addons_stand_in_order():
     names = [type(addon).__name__ for addon in assemble()]
-    serving = ["ValetTunnels", "ValetIntake", "ValetAnswers", "ValetLifecycle"]
+    serving = ["ValetCanaryHost", "ValetTunnels", "ValetIntake", "ValetAnswers", "ValetLifecycle"]
     assert names == [*serving, "ValetCommands", "ValetProbing", "ValetConnections", "ValetQuiet", "ValetResumption"]
 
 
@@ -15,5 +15,5 @@ def test_every_name_is_ours_alone():
 
 
 def test_the_canary_drives_the_addons_that_serve():
-    *serving, lifecycle, _, _, _, _, _ = assemble()
+    _, *serving, lifecycle, _, _, _, _, _ = assemble()
     assert list(lifecycle.probed) == serving

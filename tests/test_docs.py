@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import get_args
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from support.making import CATALOG
+from valetkey.catalog.loader import FOLDER
 from valetkey.cli import app
 from valetkey.formats.bindings import _ANTHROPIC, _GEMINI, _OPENAI, _SESSION_HEADERS
 from valetkey.model import Outcome, Rotation
@@ -201,17 +203,17 @@ def test_every_end_of_all_attempts_is_documented(ending, best):
 
 
 def test_what_providers_say_of_limits_is_documented():
-    line = re.search(r"OpenAI,\nAnthropic.*?do not\.", (ROOT / "docs" / "providers.md").read_text(), re.DOTALL)[0]
-    told, untold = (re.sub(r"\W+", " ", part).lower().split() for part in line.split(";"))
-    assert {name for name, facts in CATALOG.items() if facts.limits} == {*told} & {*CATALOG}
-    assert {name for name, facts in CATALOG.items() if not facts.limits} == {*untold} & {*CATALOG}
+    line = re.search(r"^In headers,.*?do not\.", (ROOT / "docs" / "providers.md").read_text(), re.DOTALL | re.MULTILINE)[0]
+    told, untold = (re.findall(r"`(\w+)`", part) for part in line.split(";"))
+    assert {name for name, facts in CATALOG.items() if facts.limits} == {*told}
+    assert {name for name, facts in CATALOG.items() if not facts.limits} == {*untold}
 
 
 def row_of(name):
     """The cells of a provider's row, each as the words in it that are not in brackets."""
     page = (ROOT / "docs" / "providers.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
-    return [set(re.findall(r"[\w./-]+", re.sub(r"\(.*?\)", "", cell))) for cell in row.split("|")[1:-1]]
+    return [set(re.findall(r"[\w./{}*-]+", re.sub(r"\(.*?\)", "", cell))) for cell in row.split("|")[1:-1]]
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -219,7 +221,8 @@ def test_every_provider_is_documented_as_it_is(name):
     facts = CATALOG[name]
     _, hosts, formats, variables, closed = row_of(name)
     groups = {e.group for s in facts.surfaces for e in s.endpoints} - {"inference"}
-    assert (hosts, variables - {"none", "needed"}, closed) == ({*facts.hosts}, {*facts.env}, groups)
+    written = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()).get("hosts", facts.tenant_hosts)
+    assert (hosts, variables - {"none", "needed"}, closed) == ({*written}, {*facts.env}, groups)
     assert {word for word in formats if word.startswith("/")} == {surface.base or "/" for surface in facts.surfaces}
 
 
@@ -232,14 +235,16 @@ COMMANDS = sorted(
     {
         m
         for page in PAGES
-        for m in re.findall(r"valetkey ((?:run|env|check|keys|flows|usage|purge|demo|simulate)[^`\n|)]*)", page.read_text())
+        for m in re.findall(
+            r"valetkey ((?:run|env|exec|doctor|check|keys|providers|flows|usage|purge|demo|simulate)[^`\n|)]*)", page.read_text()
+        )
     }
 )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_in_the_documentation_exists(command):
-    name, *words = command.split("#")[0].split()
+    name, *words = command.split("#")[0].split(" -- ")[0].split()  # what follows is the agent's
     options = [word.rstrip(".,;:\"') ") for word in words if word.startswith("--") and len(word) > 2]
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
     assert [option for option in options if option not in shown] == []
@@ -256,5 +261,5 @@ def test_the_exported_line_of_the_readme_is_the_greetings():
     from valetkey.proxy.doors import Doors
     from valetkey.proxy.greeting import lines
 
-    *_, last = lines(making.snapshot(), Doors(("x",), Address("127.0.0.1", 8080), None))
+    *_, last = lines(making.snapshot(), Doors(("regular@127.0.0.1:8080",), Address("127.0.0.1", 8080), None))
     assert last.partition(" (")[0] in (ROOT / "README.md").read_text()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from valetkey.errors import ConfigurationError
-from valetkey.settings import Settings, find_rules, resolve_ledger
+from valetkey.settings import Settings, find_rules, instance_id, resolve_ledger
 
 
 @pytest.fixture
@@ -61,3 +61,19 @@ def test_a_ledgers_path_is_relative_to_the_rules(uri, path):
 def test_the_home_of_nobody_is_a_file_that_does_not_exist(tmp_path):
     with pytest.raises(ConfigurationError, match="no such rules file"):
         find_rules("~no-such-user/rules.yaml", tmp_path, tmp_path)
+
+
+def test_an_instance_is_known_by_its_rules(folders):
+    here, checkout, _ = folders
+    one, other = (Settings(folder / "rules.yaml", folder) for folder in (here, checkout))
+    assert instance_id(one) != instance_id(other)
+
+
+def test_a_link_to_the_rules_is_the_same_instance(folders):
+    here, _, _ = folders
+    (here / "link.yaml").symlink_to(here / "rules.yaml")
+    assert instance_id(Settings(here / "link.yaml", here)) == instance_id(Settings(here / "rules.yaml", here))
+
+
+def test_an_instance_without_rules_is_known_by_its_folder(tmp_path):
+    assert instance_id(Settings(None, tmp_path)) == instance_id(Settings(None, tmp_path / "." / "x" / ".."))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .catalog import load_catalog, load_telemetry
 from .proxy.answers import ValetAnswers
+from .proxy.canaryhost import ValetCanaryHost
 from .proxy.commands import ValetCommands
 from .proxy.connections import ValetConnections
 from .proxy.intake import ValetIntake
@@ -39,4 +40,4 @@ def assemble_on(runtime: Runtime, checkout: Path | None = None) -> list[object]:
     lifecycle.probed = (gate, intake, answers)
     # `answers` ends before `lifecycle`: calls that still run are settled before the ledger is closed.
     aside = [ValetCommands(runtime), ValetProbing(runtime), ValetConnections(runtime), ValetQuiet(runtime, load_telemetry())]
-    return [gate, intake, answers, lifecycle, *aside, ValetResumption(runtime)]
+    return [ValetCanaryHost(runtime), gate, intake, answers, lifecycle, *aside, ValetResumption(runtime)]

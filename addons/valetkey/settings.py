@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from .errors import ConfigurationError
@@ -41,3 +42,9 @@ def resolve_ledger(uri: str, folder: Path) -> str:
     if not uri.startswith(prefix):
         return uri
     return prefix + str((folder / os.path.expanduser(uri.removeprefix(prefix))).absolute())  # noqa: PTH111
+
+
+def instance_id(settings: Settings) -> str:
+    """Which gateway: the same for all that share a rules file (or, without one, a folder), and nobody reads a path from it."""
+    place = settings.rules_path or settings.folder
+    return sha256(str(place.resolve()).encode()).hexdigest()[:16]

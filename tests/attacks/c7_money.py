@@ -284,16 +284,44 @@ def free(here: Range, what: tuple[str, bytes, object]) -> None:
         "assistants": b"/v1/assistants",
         "videos": b"/v1/videos",
         "containers": b"/v1/containers",
-        "speech": b"/v1/audio/speech",
-        "image variations": b"/v1/images/variations",
         "realtime": b"/v1/realtime/sessions",
     },
-    broken=dict.fromkeys(
-        ("speech", "image variations"), "served without a price: booked as unknown (catalog/providers/openai.yaml)"
-    ),
 )
 def dear(here: Range, path: bytes) -> None:
     here.inside(call(path=path))
+
+
+_SOUND = b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: 4\r\n\r\nID3\0"
+_SPEECH = b'{"model":"tts-1","voice":"alloy","input":"%s"}' % (b"a" * 1000)
+
+
+@attack(67, "speech, which reports no usage", "priced by the character", _costs("0.015"), own_process=True)
+def speech(here: Range) -> None:
+    _named(here, call(path=b"/v1/audio/speech", body=_SPEECH), lambda _: _SOUND)
+
+
+@attack(67, "image variations, which report no usage", "priced by the image", _costs("0.036"), own_process=True)
+def variations(here: Range) -> None:
+    body = b'{"model":"dall-e-2","n":2,"size":"512x512"}'
+    _named(here, call(path=b"/v1/images/variations", body=body), _json({"created": 1, "data": [{"url": "x"}, {"url": "y"}]}))
+
+
+_FILES = "providers: {openai: {open: [files, batches]}}"
+_LINE = b'{"response":{"body":{"model":"gpt-4o","usage":{"prompt_tokens":1000000,"completion_tokens":0}}}}\n'
+_RESULTS = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(_LINE) + _LINE
+
+
+def _costs_once(evidence: Evidence) -> str | None:
+    found = [each["cost_usd"] for each in evidence.receipts]
+    return None if found == ["1.25", None] else f"two fetches were booked with {found}"
+
+
+@attack(67, "the results of a batch, fetched twice", "counted once, at the price of batches", _costs_once, own_process=True)
+def batch_results(here: Range) -> None:
+    with here.gateway(rules=_FILES) as started:
+        here.script(lambda _: _RESULTS)
+        for _ in range(2) if started else ():
+            here.inside(call(method=b"GET", path=b"/v1/files/file-1/content", body=b""))
 
 
 # 68. Failover.

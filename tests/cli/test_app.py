@@ -1,27 +1,62 @@
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
 import pytest
 import typer
+import typer.main
 from typer.testing import CliRunner
 
+from valetkey import __version__
 from valetkey.cli import app as program
 from valetkey.cli.app import ago, main, table
 
-COMMANDS = ["run", "env", "check", "keys", "flows", "usage", "purge", "demo", "simulate"]
+
+def tree(command, *names):
+    """Each command that does something, with the words that lead to it."""
+    below = getattr(command, "commands", {})
+    for name, each in below.items():
+        yield from tree(each, *names, name)
+    if not below or command.invoke_without_command:
+        yield pytest.param(command, names, id=" ".join(names) or "valetkey")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(command):
-    done = CliRunner().invoke(program, [command, "--help"])
+COMMANDS = list(tree(typer.main.get_command(program)))
+
+
+@pytest.mark.parametrize(("command", "names"), COMMANDS)
+def test_every_command_has_help_with_an_example(command, names):
+    done = CliRunner().invoke(program, [*names, "--help"])
     assert done.exit_code == 0 and "Example" in done.output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_takes_rules(command):
-    assert "--rules" in CliRunner().invoke(program, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+@pytest.mark.parametrize(("command", "names"), COMMANDS)
+def test_every_command_begins_its_help_with_a_sentence(command, names):
+    assert re.match(r"[A-Z].*[.:]", command.help or "")
+
+
+@pytest.mark.parametrize(("command", "names"), COMMANDS)
+def test_every_option_and_argument_has_help(command, names):
+    assert [
+        param.name for param in command.params if not getattr(param, "help", None) and not getattr(param, "hidden", False)
+    ] == []
+
+
+@pytest.mark.parametrize(("command", "names"), COMMANDS)
+def test_every_example_calls_the_command_itself(command, names):
+    examples = re.split(r"\*\*Examples?:\*\*", command.help or "")[-1]
+    assert f"valetkey {' '.join(names)}".strip() in examples
+
+
+@pytest.mark.parametrize(("command", "names"), COMMANDS)
+def test_every_command_takes_rules(command, names):
+    assert any("--rules" in param.opts for param in command.params)
+
+
+def test_the_version_is_shown():
+    assert CliRunner().invoke(program, ["--version"]).output == f"valetkey {__version__}\n"
 
 
 def test_a_wrong_rules_file_is_one_line_and_status_2(tmp_path, capsys):

@@ -1,128 +1,84 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from support import making
 from valetkey.cli import app
-from valetkey.cli.exports import Shell, dummy_key, line, variables, write_bundle
+from valetkey.cli.bundles import ensure_authority
+from valetkey.cli.exports import Shell, line, lines
+from valetkey.cli.variables import Wanted
 from valetkey.errors import ConfigurationError
-from valetkey.policy.callers import identify
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+ONE_LINE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=40)
+
+
+@pytest.fixture(scope="module")
+def confdir(tmp_path_factory):
+    """One CA for all: to make a key takes a while."""
+    folder = tmp_path_factory.mktemp("ca")
+    ensure_authority(folder)
+    return folder
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, confdir):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "rules.yaml").write_text("version: 1\ngateway: {proxy: 127.0.0.1:9999}\n")
-    return lambda *arguments: CliRunner().invoke(app, ["env", "--confdir", str(tmp_path / "ca"), *arguments])
+    return lambda *arguments: CliRunner().invoke(app, ["env", "--confdir", str(confdir), *arguments])
 
 
 def test_a_shell_can_read_it(run):
-    code = run().output + 'printf "%s %s" "$HTTPS_PROXY" "$OPENAI_API_KEY"'
+    code = run().stdout + 'printf "%s %s" "$HTTPS_PROXY" "$OPENAI_API_KEY"'
     done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "http://127.0.0.1:9999 sk-dummy"
 
 
 def test_an_agent_is_named_in_its_dummies(run):
-    assert json.loads(run("--agent", "alice", "--json").output)["ANTHROPIC_API_KEY"] == "sk-dummy-alice"
+    assert json.loads(run("--agent", "alice", "--json").stdout)["ANTHROPIC_API_KEY"] == "sk-dummy-alice"
 
 
-def test_both_kinds_of_trust_are_set(run):
-    values = json.loads(run("--json").output)
-    assert values["SSL_CERT_FILE"] != values["NODE_EXTRA_CA_CERTS"]
+def test_the_bundle_is_beside_the_ledger(run, tmp_path):
+    (tmp_path / "rules.yaml").write_text("version: 1\ngateway: {ledger: sqlite:///elsewhere/ledger.db}\n")
+    assert json.loads(run("--json").stdout)["SSL_CERT_FILE"] == str(tmp_path / "elsewhere" / "ca-bundle.pem")
 
 
-def test_the_bundle_holds_public_authorities_and_ours(run, tmp_path):
-    values = json.loads(run("--json").output)
-    ours = (tmp_path / "ca" / "mitmproxy-ca-cert.pem").read_text()
-    bundle = Path(values["SSL_CERT_FILE"]).read_text()
+def test_the_bundle_holds_public_authorities_and_ours(run, confdir):
+    bundle = Path(json.loads(run("--json").stdout)["SSL_CERT_FILE"]).read_text()
+    ours = (confdir / "mitmproxy-ca-cert.pem").read_text().strip()
     assert ours in bundle and bundle.count("BEGIN CERTIFICATE") > 50
 
 
-def test_the_bundle_does_not_grow_when_it_is_made_again(run):
-    first = Path(json.loads(run("--json").output)["SSL_CERT_FILE"]).read_text()
-    assert Path(json.loads(run("--json").output)["SSL_CERT_FILE"]).read_text() == first
+def test_java_is_set_on_request(run):
+    assert "JAVA_TOOL_OPTIONS" in run("--java").stdout
 
 
-@pytest.fixture
-def bundle(tmp_path, monkeypatch):
-    """Writes the bundle for a CA, with a file in SSL_CERT_FILE; gives the bundle's blocks without comments."""
-
-    def write(own="OURS\n", known=None):
-        authority, path = tmp_path / "ca.pem", tmp_path / "bundle.pem"
-        authority.write_text(own)
-        if known is not None:
-            (tmp_path / "known.pem").write_text(known)
-            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "known.pem"))
-        written = write_bundle(authority, path)
-        monkeypatch.setenv("SSL_CERT_FILE", str(written))
-        return [block for block in written.read_text().splitlines() if not block.startswith("#")]
-
-    return write
+def test_a_recipe_takes_variables_away(run):
+    assert "unset ANTHROPIC_AUTH_TOKEN" in run("--for", "claude").stdout
 
 
-def test_an_own_bundle_is_kept(bundle):
-    assert bundle(known="COMPANY\n") == ["COMPANY", "OURS"]
+def test_a_recipe_that_is_unknown_is_said(run):
+    assert "there are claude, codex" in str(run("--for", "nobody").exception)
 
 
-def test_an_own_bundle_is_kept_when_it_is_made_again(bundle):
-    bundle(known="COMPANY\n")
-    assert bundle() == ["COMPANY", "OURS"]
+def test_remarks_are_not_for_the_shell(run, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "api.openai.com")
+    done = run()
+    assert "NO_PROXY: api.openai.com is left out" in done.stderr and "left out" not in done.stdout
 
 
-def test_a_new_authority_takes_the_place_of_the_old_one(bundle):
-    bundle(known="COMPANY\n")
-    assert bundle(own="NEW\n") == ["COMPANY", "NEW"]
-
-
-@pytest.mark.parametrize("known", ["OURS\n", ""], ids=["our CA alone", "an empty file"])
-def test_the_public_authorities_are_never_missing(bundle, known):
-    assert len(bundle(known=known)) > 1000
-
-
-def test_everybody_may_read_the_bundle(tmp_path):
-    (tmp_path / "ca.pem").write_text("OURS\n")
-    assert write_bundle(tmp_path / "ca.pem", tmp_path / "bundle.pem").stat().st_mode & 0o777 == 0o644
-
-
-def test_nothing_is_left_beside_the_bundle(bundle, tmp_path):
-    bundle()
-    assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "bundle.pem"}
-
-
-@pytest.mark.parametrize("place", ["file/ca", "~there-is-no-such-user/ca"])
-def test_a_folder_that_cannot_be_made_is_said(run, tmp_path, place):
-    (tmp_path / "file").touch()
-    assert isinstance(run("--confdir", place).exception, ConfigurationError)
-
-
-@pytest.mark.parametrize("name", ["alice", "alice.web", "a-b_c.d"])
-def test_the_gateway_knows_the_agent_by_the_dummy(name):
-    rules = making.rules()
-    found = identify(None, [dummy_key(name, rules)], rules)
-    assert ".".join(filter(None, (found.agent, found.project))) == name
-
-
-@pytest.mark.parametrize("name", ["a b", "a\nb", "é", "x" * 65, ".x"])
-def test_a_name_that_the_gateway_would_not_know_is_refused(name):
-    with pytest.raises(ConfigurationError, match="--agent"):
-        dummy_key(name, making.rules())
-
-
-def test_a_dummy_that_the_rules_do_not_know_is_refused():
-    with pytest.raises(ConfigurationError, match="dummy_keys"):
-        dummy_key("", making.rules('version: 1\ngateway: {dummy_keys: ["fake*"]}\n'))
-
-
-def test_every_provider_gets_a_dummy(tmp_path):
-    rules = making.rules().gateway
-    values = variables(rules, making.CATALOG.values(), tmp_path, tmp_path, "sk-dummy")
-    assert {name for facts in making.CATALOG.values() for name in facts.env} <= set(values)
+def test_a_folder_that_nobody_owns_is_said(run):
+    assert isinstance(run("--confdir", "~there-is-no-such-user/ca").exception, ConfigurationError)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +87,8 @@ def test_every_provider_gets_a_dummy(tmp_path):
         (Shell.sh, "export A='b c'"),
         (Shell.fish, "set -gx A 'b c'"),
         (Shell.powershell, "$env:A = 'b c'"),
-        (Shell.dotenv, "A=b c"),
+        (Shell.dotenv, "A='b c'"),
+        (Shell.docker, "A=b c"),
     ],
 )
 def test_each_shell_has_its_words(shell, text):
@@ -144,7 +101,78 @@ def test_each_shell_has_its_words(shell, text):
         (Shell.sh, "export A='it'\"'\"'s \\'"),
         (Shell.fish, r"set -gx A 'it\'s \\'"),
         (Shell.powershell, "$env:A = 'it''s \\'"),
+        (Shell.docker, "A=it's \\"),
     ],
 )
 def test_each_shell_has_its_quotes(shell, text):
     assert line(shell, "A", "it's \\") == text
+
+
+@pytest.mark.parametrize(
+    ("shell", "text"),
+    [
+        (Shell.sh, ["unset B"]),
+        (Shell.fish, ["set -e B"]),
+        (Shell.powershell, ["Remove-Item Env:B -ErrorAction SilentlyContinue"]),
+        (Shell.dotenv, []),
+        (Shell.docker, []),
+    ],
+)
+def test_each_shell_takes_a_variable_away(shell, text):
+    assert list(lines(shell, Wanted({}, ("B",)))) == text
+
+
+@given(st.lists(TEXT, min_size=1, max_size=30))
+@settings(max_examples=20, deadline=None)
+def test_sh_reads_any_value_as_it_is(values):
+    code = "\n".join([*(line(Shell.sh, f"V{at}", value) for at, value in enumerate(values)), "unset _ PWD SHLVL OLDPWD; env -0"])
+    done = subprocess.run(["sh", "-c", code.encode()], capture_output=True, env={"PATH": "/usr/bin:/bin"}, check=True)
+    read = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if entry.startswith("V"))
+    assert [read[f"V{at}"] for at in range(len(values))] == values
+
+
+@given(TEXT)
+def test_fish_reads_any_value_as_it_is(value):
+    """Inside its single quotes only a backslash before a quote or a backslash means anything."""
+    quoted = line(Shell.fish, "A", value).removeprefix("set -gx A '")
+    read, rest = "", quoted
+    while rest[0] != "'":
+        taken = 2 if rest[0] == "\\" and rest[1] in "\\'" else 1
+        read, rest = read + rest[taken - 1], rest[taken:]
+    assert (read, rest) == (value, "'")
+
+
+@given(st.text(st.sampled_from("'’‘‚‛`$\"a\n "), max_size=20) | TEXT)
+def test_powershell_reads_any_value_as_it_is(value):
+    """Inside its single quotes two of any kind of single quote stand for the first."""
+    quotes = "'\u2018\u2019\u201a\u201b"
+    rest, read = line(Shell.powershell, "A", value).removeprefix("$env:A = '"), ""
+    while not (rest[0] in quotes and rest[1:2] not in tuple(quotes)):
+        read, rest = read + rest[0], rest[2 if rest[0] in quotes else 1 :]
+    assert (read, rest) == (value, "'")
+
+
+@given(ONE_LINE)
+def test_a_dotenv_holds_a_value_or_refuses_it(value):
+    try:
+        text = line(Shell.dotenv, "A", value)
+    except ConfigurationError:
+        return
+    assert dotenv_values(stream=io.StringIO(text + "\nB=1\n")) == {"A": value, "B": "1"}
+
+
+@pytest.mark.parametrize("value", ["/a/b c", "http://127.0.0.1:8080", "", "a b#c", "x|y", '"', "-Da=b|c*"])
+def test_a_dotenv_holds_what_we_write(value):
+    assert dotenv_values(stream=io.StringIO(line(Shell.dotenv, "A", value))) == {"A": value}
+
+
+@pytest.mark.parametrize("shell", [Shell.dotenv, Shell.docker])
+@pytest.mark.parametrize("value", ["a\nB=1", "a\rB=1"])
+def test_a_file_of_lines_takes_no_second_one(shell, value):
+    with pytest.raises(ConfigurationError, match="more than one line"):
+        line(shell, "A", value)
+
+
+@given(ONE_LINE)
+def test_docker_takes_what_stands_after_the_first_equals_sign(value):
+    assert line(Shell.docker, "A", value).split("=", 1) == ["A", value]

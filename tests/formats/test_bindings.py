@@ -449,3 +449,25 @@ def test_garbage_never_raises(format, chunks, encoding):
     for chunk in [b'{"id":"', *chunks]:
         tap.feed(chunk)
     assert len(tap.names) <= 32
+
+
+BATCH = json.dumps({"name": "batches/b1", "metadata": {"output": {"responsesFile": "files/f1"}}}).encode()
+
+
+def test_a_batch_of_gemini_is_known_by_its_name():
+    path = "/v1beta/models/gemini-2.5-flash:batchGenerateContent"
+    tap = BindingTap(Format.GEMINI_OTHER, path)
+    tap.feed(BATCH)
+    assert set(tap.names) == {*of_request(Format.GEMINI_OTHER, "/v1beta/batches/b1", {}, b"").hard,
+                              *of_request(Format.GEMINI_OTHER, "/download/v1beta/files/f1:download", {}, b"").hard}  # fmt: skip
+
+
+def test_a_batch_of_mistral_and_its_file_are_known():
+    tap = BindingTap(Format.OPENAI_OTHER, "/v1/batch/jobs")
+    tap.feed(b'{"id":"j1","output_file":"f1","error_file":null}')
+    assert set(tap.names) == {"job:j1", "file:f1"}
+
+
+def test_a_batch_of_mistral_is_bound_to_its_files():
+    found = of_request(Format.OPENAI_OTHER, "/v1/batch/jobs", {}, b'{"input_files":["f1"],"model":"x"}')
+    assert found.hard == ("file:f1",)

@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.frames import CLAUDE, RECORDED, chunk, converse
 from valetkey.errors import WireError
 from valetkey.formats.encoded import EncodedWatch, decoded
 from valetkey.formats.scrub import Scrubber
@@ -32,9 +33,9 @@ def flushed(pieces):
     return [*(made.compress(piece) + made.flush(zlib.Z_SYNC_FLUSH) for piece in pieces), made.flush()]
 
 
-def passed(chunks, encoding="gzip", limit=MANY):
+def passed(chunks, encoding="gzip", limit=MANY, **more):
     """What passes of a stream, and why it ended before its time."""
-    watch, out = EncodedWatch(SCRUBBER, encoding, limit), b""
+    watch, out = EncodedWatch(SCRUBBER, encoding, limit, **more), b""
     try:
         for chunk in chunks:
             out += watch.feed(chunk)
@@ -129,3 +130,27 @@ def test_an_unknown_encoding_is_known_at_once():
 @given(st.binary(), st.sampled_from(["gzip", "deflate", "br", "zstd"]))
 def test_garbage_passes_or_ends_the_stream(data, encoding):
     assert passed([data], encoding)[1] in (None, "unreadable_answer")
+
+
+SAID = KEY.decode()
+ECHOES = {
+    "text": converse("contentBlockDelta", delta={"text": f"your key: {SAID}"}),
+    "chunk": chunk(type="content_block_delta", delta={"text": SAID}),
+    "chunk, escaped": chunk(delta=SAID.replace("-", "\\u002d")),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_frames_end_before_a_key(echo, encoding, size):
+    stream = RECORDED + echo + RECORDED
+    stream = b"".join(flushed([stream])) if encoding else stream
+    out, reason = passed([stream[at : at + size] for at in range(0, len(stream), size)], encoding, framed=True)
+    assert (reason, KEY in out) == ("key_echoed", False)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_frames_without_a_key_pass_as_they_are(size):
+    stream = RECORDED + CLAUDE
+    assert passed([stream[at : at + size] for at in range(0, len(stream), size)], "", framed=True) == (stream, None)

@@ -11,11 +11,13 @@ import pytest
 from google import genai
 
 from valetkey.formats.errors import error_body, error_event
+from valetkey.formats.eventstream import EventStreamParser
 from valetkey.formats.sse import SseParser
 from valetkey.model import Dialect, Format
 
 # The HTTP library that the SDKs build on (httpx, or its successor).
 http = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+FRAMED = (Format.BEDROCK_CONVERSE, Format.BEDROCK_INVOKE)
 MESSAGE = 'no key for "openai"; set OPENAI_API_KEY\n'
 
 
@@ -122,9 +124,23 @@ def test_an_error_in_an_ollama_stream_is_a_line():
     assert json.loads(error_event(Format.OLLAMA_CHAT, 502, "upstream_cut", MESSAGE).removesuffix(b"\n")) == {"error": MESSAGE}
 
 
-@pytest.mark.parametrize("format", [f for f in Format if f.dialect is not Dialect.OLLAMA])
+@pytest.mark.parametrize("format", [f for f in Format if f.dialect is not Dialect.OLLAMA and f not in FRAMED])
 def test_an_error_event_is_one_complete_event(format):
     assert len(SseParser().feed(error_event(format, 502, "upstream_cut", MESSAGE))) == 1
+
+
+@pytest.mark.parametrize("format", FRAMED)
+def test_an_error_in_an_event_stream_is_an_exception(format):
+    ((name, data),) = EventStreamParser(1 << 20).feed(error_event(format, 502, "upstream_cut", MESSAGE))
+    assert (name, json.loads(data)["error"]) == ("error", {"type": "internalServerException", "message": MESSAGE})
+
+
+AWS = {429: "ThrottlingException", 418: "ValidationException", 502: "InternalServerException"}
+
+
+@pytest.mark.parametrize("status, code", AWS.items())
+def test_sdks_of_aws_find_the_name_of_the_exception(status, code):
+    assert json.loads(error_body(Dialect.BEDROCK, status, "x", MESSAGE)) == {"code": code, "message": MESSAGE}
 
 
 @pytest.mark.parametrize("format", Format)

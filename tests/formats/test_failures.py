@@ -42,6 +42,22 @@ def test_a_type_of_anthropic_is_its_status(kind, status):
     assert found(MESSAGES, {"type": "error", "error": {"type": kind, "message": "x"}}).status == status
 
 
+EXCEPTIONS = {
+    "throttlingException": 429, "modelTimeoutException": 408, "internalServerException": 500, "modelStreamErrorException": 424,
+    "serviceUnavailableException": 503, "validationException": 400, "tomorrowsException": 500,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, status", EXCEPTIONS.items())
+def test_an_exception_of_aws_is_its_status(kind, status):
+    assert found(Format.BEDROCK_CONVERSE, {"error": {"type": kind, "message": "x"}}, "error").status == status
+
+
+def test_an_exception_is_told_as_sdks_of_aws_read_it():
+    failure = found(Format.BEDROCK_INVOKE, {"error": {"type": "throttlingException", "message": "x"}}, "error")
+    assert json.loads(failure.body) == {"code": "ThrottlingException", "message": "x"}
+
+
 @pytest.mark.parametrize("code, status", WORDS.items())
 def test_a_code_is_its_status(code, status):
     assert found(CHAT, {"error": {"code": code, "message": "x"}}).status == status
@@ -212,7 +228,7 @@ JSON = st.recursive(
 )
 def test_any_document_gives_a_failure_or_none(format, name, event):
     failure = failure_in(format, name, event)
-    assert failure is None or (400 <= failure.status <= 599 and "error" in json.loads(failure.body))
+    assert failure is None or (400 <= failure.status <= 599 and {"error", "code"} & json.loads(failure.body).keys())
 
 
 @pytest.mark.parametrize("depth", [500, 2_000, 5_000, 9_000, 50_000])

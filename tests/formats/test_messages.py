@@ -177,6 +177,26 @@ def test_what_a_message_asks_for(kind, message, models, wants):
     assert (ask.models, ask.wants, ask.problem) == (models, wants, None)
 
 
+WRITES = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+
+
+@pytest.mark.parametrize(
+    ("session", "then", "models"),
+    [
+        ({"type": "transcription"}, "session.update", ("whisper-1",)),
+        ({"type": "transcription"}, "input_audio_buffer.append", ("whisper-1",)),
+        ({"type": "transcription"}, "response.create", (None,)),
+        ({"type": "realtime"}, "session.update", (None, "whisper-1")),
+        ({"type": "realtime", "model": "m"}, "response.create", ("m",)),
+    ],
+)
+def test_a_connection_that_only_writes_down_what_is_said_needs_no_other_model(session, then, models):
+    talk = RealtimeTalk()
+    update = dump(type="session.update", session=session | WRITES)
+    talk.sent(talk.read(update, is_text=True), 0.0)
+    assert talk.read(update if then == "session.update" else dump(type=then), is_text=True).models == models
+
+
 @pytest.mark.parametrize("kind", TALKS.values())
 @pytest.mark.parametrize(
     "message",

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.chunks import chunkings, randomly, singly
+from support.frames import CLAUDE, KIND, RECORDED, converse, exception
+from support.frames import chunk as framed
 from support.streams import (
     ANTHROPIC_START,
     ANTHROPIC_TEXT,
@@ -38,6 +40,7 @@ from valetkey.model import Format
 CHAT, COMPLETIONS, RESPONSES = Format.OPENAI_CHAT, Format.OPENAI_COMPLETIONS, Format.OPENAI_RESPONSES
 MESSAGES, GEMINI = Format.ANTHROPIC_MESSAGES, Format.GEMINI_GENERATE
 OLLAMA, OLLAMA_GENERATE = Format.OLLAMA_CHAT, Format.OLLAMA_GENERATE
+CONVERSE, INVOKE = Format.BEDROCK_CONVERSE, Format.BEDROCK_INVOKE
 ENCODINGS = {None: bytes, "gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.compress}
 
 
@@ -107,6 +110,11 @@ NOISE = [
     pytest.param(GEMINI, PLAIN, b'[{"usageMetadata":{}}', id="gemini: array"),
     pytest.param(OLLAMA, NDJSON, ollama(message={"role": "assistant", "content": ""}, done=False) + b"\n", id="ollama"),
     pytest.param(OLLAMA_GENERATE, NDJSON, ollama(response="", done=False), id="ollama: generate"),
+    pytest.param(CONVERSE, KIND, converse("messageStart", role="assistant", p="abc"), id="converse: start"),
+    pytest.param(CONVERSE, KIND, converse("contentBlockDelta", delta={"text": ""}, p="abc"), id="converse: empty text"),
+    pytest.param(CONVERSE, KIND, converse("contentBlockStop", contentBlockIndex=0), id="converse: end of a block"),
+    pytest.param(CONVERSE, KIND, RECORDED[:200], id="converse: half a frame"),
+    pytest.param(INVOKE, KIND, CLAUDE[:900], id="invoke: start"),
 ]  # fmt: skip
 CONTENT = [
     pytest.param(CHAT, SSE, chat(content="x"), id="chat: text"),
@@ -123,6 +131,14 @@ CONTENT = [
     pytest.param(CHAT, SSE, b"data: null\n\n", id="chat: null"),
     pytest.param(CHAT, SSE, b"no healthy upstream\n\n", id="chat: no event"),
     pytest.param(COMPLETIONS, SSE, choice(text="x"), id="completions: text"),
+    pytest.param(CONVERSE, KIND, converse("contentBlockDelta", delta={"text": "x"}), id="converse: text"),
+    pytest.param(CONVERSE, KIND, converse("contentBlockDelta", delta={"reasoningContent": {"text": "x"}}), id="converse: why"),
+    pytest.param(CONVERSE, KIND, converse("contentBlockStart", start={"toolUse": {"name": "f"}}), id="converse: tool"),
+    pytest.param(CONVERSE, KIND, converse("messageStop", stopReason="guardrail_intervened"), id="converse: blocked"),
+    pytest.param(CONVERSE, KIND, converse("somethingNew"), id="converse: unknown"),
+    pytest.param(CONVERSE, KIND, b"no healthy upstream", id="converse: no frames"),
+    pytest.param(INVOKE, KIND, framed(type="content_block_delta", delta={"text": "x"}), id="invoke: text"),
+    pytest.param(INVOKE, KIND, framed(generation="x"), id="invoke: another model"),
     pytest.param(RESPONSES, SSE, RESPONSES_TEXT, id="responses: text"),
     pytest.param(RESPONSES, SSE, responses("response.refusal.delta", delta="no"), id="responses: refusal"),
     pytest.param(RESPONSES, SSE, responses("response.web_search_call.searching"), id="responses: search"),
@@ -153,6 +169,13 @@ CONTENT = [
 ERROR = {"code": "rate_limit_exceeded", "message": "x"}
 GOOGLE = {"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}}
 ERRORS = [
+    pytest.param(CONVERSE, KIND, exception("throttlingException", "x"), 429, id="converse"),
+    pytest.param(
+        CONVERSE, KIND, converse("messageStart", role="assistant") + exception("serviceUnavailableException", "x"), 503,
+        id="converse: after the start",
+    ),
+    pytest.param(INVOKE, KIND, exception("modelTimeoutException", "x"), 408, id="invoke"),
+    pytest.param(INVOKE, KIND, framed(type="error", error={"type": "overloaded_error", "message": "x"}), 529, id="claude"),
     pytest.param(CHAT, SSE, event({"error": ERROR}), 429, id="chat"),
     pytest.param(CHAT, SSE, chat(role="assistant") + event({"error": ERROR}) + DONE, 429, id="chat: after a role"),
     pytest.param(CHAT, SSE, event({"error": "boom"}), 500, id="chat: text"),

@@ -34,6 +34,8 @@ PATHS = (
     (":countTokens", Format.GEMINI_COUNT_TOKENS, "default"),
     (":embedContent", Format.GEMINI_EMBED, "default"),
     (":batchEmbedContents", Format.GEMINI_EMBED, "default"),
+    ("/converse", Format.BEDROCK_CONVERSE, "default"),
+    ("/invoke", Format.BEDROCK_INVOKE, "default"),
     ("", Format.OPENAI_OTHER, "default"),
 )
 # Whose extractor reads the answers of a host. Hosts that speak OpenAI's formats without an extractor of their own: `openai`.
@@ -61,6 +63,9 @@ GOLDEN = {
     "openrouter-ai-104f87666b": {"input_tokens": 8174, "output_tokens": 30},
     "openrouter-ai-7145fd0584": {"input_tokens": 254, "output_tokens": 5},
     "ollama-com-4de8d6893d": {"input_tokens": 134, "output_tokens": 122},
+    "bedrock-runtime-us-east-1-amazonaws-com-f07e9f2fd3": {
+        "input_tokens": 2556, "cache_read_tokens": 2098, "output_tokens": 4,
+    },
     "api-groq-com-8d7459d590": {"input_tokens": 5296, "output_tokens": 387},
 }  # fmt: skip
 

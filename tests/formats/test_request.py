@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from valetkey.formats.jsonscan import JsonScanError
-from valetkey.formats.request import read_multipart_model, read_request
+from valetkey.formats.request import asked_in_form, asked_in_json, read_form_request, read_request
 
 FORM = 'multipart/form-data; boundary="xYz"'
 
@@ -101,57 +101,41 @@ def test_garbage_raises_nothing_else(body):
         read_request(body)
 
 
-FORMS = [
-    pytest.param(field(b"model", b"whisper-1") + CLOSE, "whisper-1", id="alone"),
-    pytest.param(field(b"file", b"\0\xff" * 50) + field(b"model", b"whisper-1") + CLOSE, "whisper-1", id="after a file"),
-    pytest.param(b"preamble\r\n" + field(b"model", b"whisper-1") + CLOSE, "whisper-1", id="after a preamble"),
-    pytest.param(field(b"file", b"x") + CLOSE, None, id="absent"),
-    pytest.param(part(b"content-disposition: FORM-DATA; NAME=model", b"a"), "a", id="bare and in capitals, never closed"),
-    pytest.param(part(b'X: y\r\nContent-Disposition: form-data; name="model"', b"a") + CLOSE, "a", id="second header"),
-    pytest.param(field(b"models", b"a") + CLOSE, None, id="another name"),
-    pytest.param(part(b'Content-Disposition: form-data; filename="model"', b"a") + CLOSE, None, id="a file called so"),
-    pytest.param(field(b"file", b'\r\nContent-Disposition: form-data; name="model"\r\n\r\nx') + CLOSE, None, id="inside a file"),
-    pytest.param(field(b"file", b'x--xYz\r\nContent-Disposition: form-data; name="model"\r\n\r\nx') + CLOSE, None, id="mid-line"),
-    pytest.param(b'--xYzz\r\nContent-Disposition: form-data; name="model"\r\n\r\nx\r\n' + CLOSE, None, id="longer boundary"),
-    pytest.param(CLOSE + field(b"model", b"a"), None, id="after the end"),
-    pytest.param(b"", None, id="empty"),
-]
+def test_the_model_and_the_stream_of_a_form_are_read():
+    found = read_form_request(field(b"model", b" whisper-1 ") + field(b"stream", b"True") + CLOSE, FORM)
+    assert (found.model, found.stream) == ("whisper-1", True)
 
 
-@pytest.mark.parametrize("body, expected", FORMS)
-def test_the_model_of_a_form(body, expected):
-    assert read_multipart_model(body, FORM) == expected
+def test_a_form_without_a_model_has_none():
+    assert read_form_request(field(b"file", b"x") + CLOSE, FORM).model is None
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=xYz", "multipart/form-data;charset=x;BOUNDARY=xYz"])
-def test_the_boundary_may_stand_bare(kind):
-    assert read_multipart_model(field(b"model", b"a") + CLOSE, kind) == "a"
+@pytest.mark.parametrize(
+    ("body", "terms"),
+    [
+        (
+            b'{"input":"hello","n":2,"size":"1024x1024","quality":"hd"}',
+            {"characters": 5, "n": 2, "size": "1024x1024", "quality": "hd"},
+        ),
+        (b'{"input":["hello"],"size":7,"quality":""}', {"n": 1}),
+        (b'{"n":0}', {"n": 1}),
+        (b'{"n":true}', {"n": 1}),
+        (b'{"n":"9","size":"%s"}' % (b"x" * 50), {"n": 1}),
+    ],
+)
+def test_what_a_price_may_depend_on(body, terms):
+    assert asked_in_json(body, read_request(body)) == terms
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data", "application/json", "", "multipart/form-data; boundary="])
-def test_without_a_boundary_there_is_no_form(kind):
-    assert read_multipart_model(field(b"model", b"a") + CLOSE, kind) is None
+def test_what_a_price_may_depend_on_in_a_form():
+    file = part(b'Content-Disposition: form-data; name="file"; filename="a.wav"', b"RIFF")
+    body = file + field(b"n", b"3") + field(b"size", b"512x512") + CLOSE
+    assert asked_in_form(read_form_request(body, FORM)) == {"n": 3, "size": "512x512", "bytes": 4}
 
 
-def test_threat_47_a_form_with_two_models_is_refused():
-    with pytest.raises(JsonScanError, match="more than once"):
-        read_multipart_model(field(b"model", b"cheap") + field(b"model", b"dear") + CLOSE, FORM)
-
-
-def test_a_model_longer_than_any_name_is_refused():
-    with pytest.raises(JsonScanError, match="longer"):
-        read_multipart_model(field(b"model", b"x" * 5000) + CLOSE, FORM)
-
-
-def test_a_form_of_too_many_parts_is_refused():
-    with pytest.raises(JsonScanError, match="more than 1000"):
-        read_multipart_model(field(b"a", b"") * 1001 + CLOSE, FORM)
-
-
-@given(st.lists(st.sampled_from([b"--xYz", b"\r\n", b"--", b'Content-Disposition: form-data; name="model"', b"a", b" "])))
-def test_any_form_raises_nothing_else(parts):
-    with suppress(JsonScanError):
-        read_multipart_model(b"".join(parts), FORM)
+@pytest.mark.parametrize("count", [b"x", b"-1", b"0", b"99999"])
+def test_a_number_that_is_none_is_one(count):
+    assert asked_in_form(read_form_request(field(b"n", count) + CLOSE, FORM))["n"] == 1
 
 
 @pytest.mark.parametrize(
@@ -173,24 +157,4 @@ def test_half_a_surrogate_pair_elsewhere_is_the_agents_own():
 @pytest.mark.parametrize("model", [b"whisper\xff", b"whis\0per", b"whis\nper"])
 def test_threat_47_a_model_of_a_form_that_cannot_be_printed_is_refused(model):
     with pytest.raises(JsonScanError, match="cannot be printed"):
-        read_multipart_model(field(b"model", model) + CLOSE, FORM)
-
-
-@pytest.mark.parametrize("name", [b"name*=utf-8''model", b"name*0=mo; name*1=del", b"name * = utf-8''model", b'name="mod\\el"'])
-def test_threat_47_an_encoded_name_in_a_form_is_refused(name):
-    with pytest.raises(JsonScanError, match="encoded"):
-        read_multipart_model(part(b"Content-Disposition: form-data; " + name, b"gpt-4o-transcribe") + CLOSE, FORM)
-
-
-def test_the_name_of_a_file_may_be_encoded():
-    file = part(b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''a.wav", b"RIFF")
-    assert read_multipart_model(file + field(b"model", b"whisper-1") + CLOSE, FORM) == "whisper-1"
-
-
-@pytest.mark.parametrize(
-    "written", [b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"']
-)
-def test_threat_47_a_name_is_read_with_blanks_and_folds(written):
-    form = field(b"model", b"whisper-1") + part(b"Content-Disposition: " + written, b"gpt-4o-transcribe") + CLOSE
-    with pytest.raises(JsonScanError, match="more than once"):
-        read_multipart_model(form, FORM)
+        read_form_request(field(b"model", model) + CLOSE, FORM)

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import frames
 from support.chunks import chunkings, randomly
+from support.frames import KIND, RECORDED, converse, exception
 from support.streams import (
     ANTHROPIC,
     ANTHROPIC_START,
@@ -68,7 +70,7 @@ def test_a_stream_cut_in_the_middle_is_not_complete(format, kind, stream):
 
 @pytest.mark.parametrize("format, kind, stream", STREAMS)
 def test_the_text_is_counted_once(format, kind, stream):
-    assert tapped(format, kind, [stream]).output_chars in (5, 8, 9)
+    assert tapped(format, kind, [stream]).output_chars in (3, 5, 8, 9)
 
 
 @pytest.mark.parametrize("format, kind, stream", STREAMS)
@@ -307,7 +309,7 @@ def test_memory_does_not_grow_with_a_stream(format, kind, stream):
     tap, middle = UsageTap(format, kind), stream[: len(stream) // 2]
     tap.feed(middle)
     tracemalloc.start()
-    filler = {SSE: b": x\n\ndata: {}\n\n", NDJSON: b"{}\n", PLAIN: b""}[kind] * 1000
+    filler = {SSE: b": x\n\ndata: {}\n\n", NDJSON: b"{}\n", PLAIN: b"", KIND: converse("contentBlockStop")}[kind] * 1000
     for _ in range(50):
         tap.feed(filler)
     left = tracemalloc.get_traced_memory()[0]
@@ -330,6 +332,60 @@ def test_chat_chunks_with_null_usage_are_parsed_once(monkeypatch):
     tap = UsageTap(Format.OPENAI_CHAT, SSE)
     tap.feed(chat(content="x") * 1000)
     assert len(parsed) == 1
+
+
+CONVERSE, INVOKE = Format.BEDROCK_CONVERSE, Format.BEDROCK_INVOKE
+
+
+def test_an_exception_in_the_middle_is_an_error():
+    tap = tapped(
+        CONVERSE, KIND, [converse("contentBlockDelta", delta={"text": "a"}), exception("modelStreamErrorException", "x")]
+    )
+    assert tap.error == {"error": {"message": "x", "type": "modelStreamErrorException"}}
+
+
+def test_frames_that_cannot_be_read_are_a_problem():
+    tap = tapped(CONVERSE, KIND, [RECORDED[:-4], b"oops"])
+    assert (tap.problem, tap.complete) == ("the frames of the answer cannot be read", True)
+
+
+@pytest.mark.parametrize(("sent", "takes"), [(RECORDED, True), (RECORDED[:-1], False)])
+def test_a_frame_may_follow_a_frame(sent, takes):
+    tap = UsageTap(CONVERSE, KIND)
+    tap.feed(sent)
+    assert tap.takes_frame is takes
+
+
+def test_other_answers_take_no_frame():
+    assert UsageTap(Format.OPENAI_CHAT, SSE).takes_frame is False
+
+
+def test_what_a_model_asks_of_a_tool_counts_as_said():
+    asked = converse("contentBlockDelta", delta={"toolUse": {"input": '{"city":"Rome"}'}})
+    assert tapped(CONVERSE, KIND, [asked]).output_chars == len(r"{\"city\":\"Rome\"}")
+
+
+WHOLE_INVOKE = {
+    "Claude": {"id": "msg_1", "model": "claude", "content": [], "usage": {"input_tokens": 3, "output_tokens": 4}},
+    "Llama": {"generation": "a", "prompt_token_count": 3, "generation_token_count": 4},
+    "Titan": {"inputTextTokenCount": 3, "results": [{"tokenCount": 4, "outputText": "a"}]},
+}
+
+
+@pytest.mark.parametrize("answer", WHOLE_INVOKE.values(), ids=WHOLE_INVOKE)
+def test_a_whole_answer_of_a_model_has_the_names_of_converse(answer):
+    document = tapped(INVOKE, PLAIN, [json.dumps(answer).encode()]).document
+    assert document["usage"] == {"inputTokens": 3, "outputTokens": 4}
+
+
+def test_the_model_of_an_answer_does_not_replace_the_one_that_was_asked():
+    assert "model" not in tapped(INVOKE, PLAIN, [json.dumps(WHOLE_INVOKE["Claude"]).encode()]).document
+
+
+def test_a_model_without_usage_of_its_own_has_the_counts_of_bedrock():
+    metrics = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 3, "outputTokenCount": 4}}
+    tap = tapped(INVOKE, KIND, [frames.chunk(generation="abc"), frames.chunk(generation="", **metrics)])
+    assert (tap.document["usage"], tap.output_chars) == ({"inputTokens": 3, "outputTokens": 4}, 3)
 
 
 def test_an_unknown_encoding_is_a_problem():

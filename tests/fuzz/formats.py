@@ -13,8 +13,10 @@ from typing import Any
 import brotli
 import zstandard
 
+from support.frames import CLAUDE, RECORDED, chunk, converse, exception
 from support.making import rules
 from valetkey.formats import (
+    EVENT_STREAM,
     BindingTap,
     DecodeError,
     JsonScanError,
@@ -25,7 +27,7 @@ from valetkey.formats import (
     conversation,
     decoder,
     of_request,
-    read_multipart_model,
+    read_form_request,
     read_request,
     read_whole,
     scan,
@@ -35,6 +37,7 @@ from valetkey.formats import (
 from valetkey.formats.decode import PIECE
 from valetkey.formats.elements import ElementParser
 from valetkey.formats.encodings import variants
+from valetkey.formats.eventstream import EventStreamParser
 from valetkey.formats.failures import Failure, failure_in
 from valetkey.formats.lines import LineParser
 from valetkey.formats.scrub import Scrubber, ScrubStream
@@ -156,7 +159,7 @@ _FORM_WORDS = (
 def multipart(data: bytes) -> None:
     """One name of bounded length, which stands in the form; a second field of that name is refused."""
     try:
-        model = read_multipart_model(data, "multipart/form-data; boundary=B")
+        model = read_form_request(data, "multipart/form-data; boundary=B").model
     except JsonScanError:
         return
     if model is None:
@@ -166,10 +169,10 @@ def multipart(data: bytes) -> None:
     if data.endswith(b"\r\n--B--\r\n") and data.count(b"--B--") == 1:
         doubled = data.removesuffix(b"--B--\r\n") + _FORM
         with suppress(JsonScanError):
-            read_multipart_model(doubled, "multipart/form-data; boundary=B")
+            read_form_request(doubled, "multipart/form-data; boundary=B")
             raise AssertionError("a form with two models is read")
     with suppress(JsonScanError):
-        read_multipart_model(_FORM, "multipart/form-data; boundary=" + data[:80].decode("latin-1"))
+        read_form_request(_FORM, "multipart/form-data; boundary=" + data[:80].decode("latin-1"))
 
 
 @target("splice", _REQUESTS, _JSON)
@@ -247,6 +250,49 @@ def sse(data: bytes) -> None:
             assert [e[:2] for e in found if e.data or e.event] == [e[:2] for e in events if e.data or e.event]
             plain = [pair for piece in pieces for pair in names.feed_data(piece)] + [e[:2] for e in names.end()]
             assert [pair for pair in plain if pair[0] or pair[1]] == [e[:2] for e in events if e.data or e.event]
+
+
+_FRAMES = [
+    RECORDED,
+    CLAUDE,
+    exception("throttlingException", "no"),
+    chunk(generation="a") + converse("contentBlockDelta", delta={"text": "hi"}) + exception("validationException", "no")[:-1],
+]
+_FRAME_WORDS = (
+    *(bytes((1, ord("x"), kind)) for kind in range(11)), b"\x0b:event-type\7\0\5chunk", b"\0\0\0\x10", b"\0\0\0\xff", bytes(8),
+    *_JSON,
+)  # fmt: skip
+
+
+def _mended(data: bytes) -> bytes:
+    """The same with right sums as far as its lengths allow, so that what is changed within a frame is looked at."""
+    out, at = bytearray(data), 0
+    while at + 16 <= len(out):
+        total = int.from_bytes(out[at : at + 4])
+        if total < 16 or at + total > len(out):
+            break
+        out[at + 8 : at + 12] = zlib.crc32(out[at : at + 8]).to_bytes(4)
+        at += total
+        out[at - 4 : at] = zlib.crc32(out[at - total : at - 4]).to_bytes(4)
+    return bytes(out)
+
+
+@target("event stream", _FRAMES, _FRAME_WORDS, steps=1000)
+def event_stream(data: bytes) -> None:
+    """Nothing raises, and what is read, opened and counted does not depend on chunks."""
+    for sent in (data, _mended(data)):
+        for limit in (1 << 20, 100):
+            whole = EventStreamParser(limit)
+            expected = [*whole.feed(sent), *whole.end()]
+            for pieces in cuts(sent):
+                parser = EventStreamParser(limit)
+                found = [event for piece in pieces for event in parser.feed(piece)] + parser.end()
+                assert (found, parser.lost, parser.oversized) == (expected, whole.lost, whole.oversized)
+        for format in (Format.BEDROCK_CONVERSE, Format.BEDROCK_INVOKE):
+            selected = format, EVENT_STREAM, None, sent
+            for pieces in cuts(sent):
+                assert _seen(_tapped(selected, pieces)) == _seen(_tapped(selected, [sent]))
+                assert _opened(selected, pieces) == _opened(selected, [sent])
 
 
 @target("lines and elements", _BODIES, _ANSWERS, steps=400)

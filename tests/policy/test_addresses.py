@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.samples import rules
-from valetkey.policy.addresses import address_refusal, destination
+from valetkey.policy.addresses import address_refusal, destination, is_opened
 
 OWN = (8080, 8045)
 
@@ -243,3 +243,11 @@ def test_a_pattern_opens_no_address() -> None:
 
 def test_what_is_behind_a_pattern_must_be_public() -> None:
     assert address_refusal("10.0.0.1", 443, ("*.corp", "*.corp:443"), "db.corp", OWN)
+
+
+@pytest.mark.parametrize(
+    ("entry", "opened"),
+    [("104.18.6.192", True), ("104.18.0.0/16", True), ("104.18.6.192:443", True), ("104.18.6.192:80", False), ("*", False)],
+)
+def test_an_address_is_opened_by_address_or_network_alone(entry, opened):
+    assert is_opened("104.18.6.192", 443, rules(gateway_egress_allow=(entry,))) is opened

@@ -189,7 +189,7 @@ FLAVORS = sorted(
         for name, provider in PROVIDERS.items()
         for surface in provider.facts.surfaces
         for endpoint in surface.endpoints
-        if endpoint.flavor
+        if endpoint.flavor and endpoint.flavor not in provider.facts.usage.counts
     }
 )
 
@@ -197,8 +197,8 @@ FLAVORS = sorted(
 @pytest.mark.parametrize(("name", "flavor"), FLAVORS)
 def test_every_flavor_of_the_catalogue_has_an_extractor(name, flavor):
     facts = PROVIDERS[name].facts.usage
-    own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
-    assert own in [extractor.api_flavor for extractor in metering._library(facts.extractor).extractors]
+    lender, _, own = (facts.flavors.get(flavor) or facts.flavors.get("*") or flavor).rpartition("/")
+    assert own in [extractor.api_flavor for extractor in metering._library(lender or facts.extractor).extractors]
 
 
 @pytest.mark.parametrize("name", [name for name, each in PROVIDERS.items() if each.facts.usage.prices])
@@ -384,18 +384,18 @@ def test_the_prices_that_are_asked_for_most_are_compiled(prices, model):
 
 
 def test_a_compiled_price_that_is_not_the_librarys_is_not_used(monkeypatch):
-    metering._tariff.cache_clear()
+    metering._tariff_of.cache_clear()
     monkeypatch.setattr(metering, "_price_at", lambda *_: Decimal(999))
     costs = [metered("openai", "chat", openai()).cost_usd for _ in range(3)]
-    metering._tariff.cache_clear()
+    metering._tariff_of.cache_clear()
     assert costs == [Decimal("0.0035")] * 3
 
 
 def test_without_the_librarys_units_nothing_is_compiled(monkeypatch):
-    metering._tariff.cache_clear()
+    metering._tariff_of.cache_clear()
     monkeypatch.setattr(metering, "_units", dict)
     costs = [metered("openai", "chat", openai()).cost_usd for _ in range(2)]
-    metering._tariff.cache_clear()
+    metering._tariff_of.cache_clear()
     assert costs == [Decimal("0.0035")] * 2
 
 
@@ -467,3 +467,102 @@ def test_every_usage_is_the_librarys(data):
     right = metering._extract_by_library(document, library, extractor.api_flavor)
     found = [metering._extract(document, provider, extractor.api_flavor) for _ in range(2)]
     assert found == [right] * 2 and not metering._reader(library.id, extractor.api_flavor).wrong
+
+
+# Sound, images and batches.
+
+SECONDS = {"usage": {"type": "duration", "seconds": 60}}
+SOUND_TOKENS = {
+    "usage": {"input_tokens": 100, "output_tokens": 10, "input_token_details": {"text_tokens": 0, "audio_tokens": 100}},
+}
+MEDIA = [
+    ("openai", "speech", "tts-1", {}, {"characters": 1000}, "reported", "0.015"),
+    ("openai", "speech", "tts-1-hd", {}, {"characters": 1000}, "reported", "0.03"),
+    ("openai", "speech", "gpt-4o-mini-tts", {}, {"characters": 1000}, "estimated", "0.016818"),
+    ("openai", "speech", "nobody-knows", {}, {"characters": 1000}, "reported", None),
+    ("openai", "transcription", "whisper-1", SECONDS, {"bytes": 9}, "reported", "0.006"),
+    ("openai", "transcription", "whisper-1", {"duration": 59.2}, {"bytes": 9}, "reported", "0.006"),
+    ("openai", "transcription", "whisper-1", {}, {"bytes": 160_000}, "estimated", "0.001"),
+    ("openai", "transcription", "whisper-1", {"usage": {"seconds": "60"}}, {"bytes": 160_000}, "estimated", "0.001"),
+    ("openai", "transcription", "whisper-1", {"usage": {"seconds": -1}}, {"bytes": 160_000}, "estimated", "0.001"),
+    ("openai", "transcription", "gpt-4o-transcribe", SOUND_TOKENS, {"bytes": 9}, "reported", "0.0007"),
+    ("openai", "transcription", "gpt-4o-transcribe", {}, {"bytes": 160_000}, "estimated", "0.0006"),
+    ("openai", "images", "dall-e-2", {}, {"n": 2, "size": "512x512"}, "reported", "0.036"),
+    ("openai", "images", "dall-e-2", {}, {"n": 1}, "reported", "0.02"),
+    ("openai", "images", "dall-e-3", {}, {"n": 1, "quality": "hd", "size": "1024x1792"}, "reported", "0.12"),
+    ("openai", "images", "gpt-image-1", {}, {"n": 1}, "reported", None),
+    ("groq", "transcription", "whisper-large-v3", {}, {"bytes": 160_000}, "estimated", "0.000308333333"),
+    ("mistral", "transcription", "voxtral-mini-2507", {"usage": {"prompt_audio_seconds": 60}}, {"bytes": 9}, "reported", None),
+    ("mistral", "ocr", "mistral-ocr-latest", {"usage_info": {"pages_processed": 3}}, {}, "reported", "0.012"),
+]
+
+
+@pytest.mark.parametrize(("name", "flavor", "model", "document", "asked", "source", "cost"), MEDIA)
+def test_sound_and_images_are_priced_by_their_own_units(name, flavor, model, document, asked, source, cost):
+    found = measure(document, PROVIDERS[name], flavor, model, WHEN, asked)
+    assert (found.usage_source, format_usd(found.cost_usd)) == (source, cost)
+
+
+def test_what_reports_nothing_and_says_nothing_has_no_usage():
+    assert measure({}, PROVIDERS["openai"], "transcription", "whisper-1", WHEN, {"n": 1}).usage_source == "none"
+
+
+PER = """
+version: 1
+providers:
+  openai:
+    prices:
+      "tts-*": {per: {input_characters: 0.00001}}
+      "gpt-4o*": {input: 1, output: 2, per: {audio_seconds: 0.5}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "flavor", "document", "asked", "cost"),
+    [
+        ("tts-1", "speech", {}, {"characters": 1000}, "0.01"),
+        ("tts-1", "transcription", SECONDS, {"bytes": 9}, None),
+        ("gpt-4o-transcribe", "transcription", SECONDS, {"bytes": 9}, "30"),
+        ("gpt-4o-transcribe", "transcription", SOUND_TOKENS, {"bytes": 9}, "0.00012"),
+    ],
+)
+def test_the_rules_have_prices_by_other_units(model, flavor, document, asked, cost):
+    assert format_usd(measure(document, rules(PER).providers["openai"], flavor, model, WHEN, asked).cost_usd) == cost
+
+
+BATCHES = [
+    ("openai", ("chat",), {"model": "gpt-4o", "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0}}, "1.25"),
+    ("openai", ("chat", "responses"), {"model": "gpt-4o", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}, "1.25"),
+    ("openai", ("chat", "embeddings"), {"model": "text-embedding-3-small", "usage": {"prompt_tokens": 1_000_000}}, "0.01"),
+    ("anthropic", ("messages",), {"model": "claude-haiku-4-5", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}, "0.5"),
+    ("gemini", ("generate",), {"modelVersion": "gemini-2.5-flash", "usageMetadata": {"promptTokenCount": 1_000_000}}, "0.15"),
+    ("openai", ("chat",), {"model": "nobody-knows", "usage": {"prompt_tokens": 1, "completion_tokens": 0}}, None),
+]
+
+
+@pytest.mark.parametrize(("name", "flavors", "document", "cost"), BATCHES)
+def test_a_batch_has_its_own_price_or_half_of_the_usual_one(name, flavors, document, cost):
+    assert format_usd(metering.measure_result(document, PROVIDERS[name], flavors, WHEN, batch=True).cost_usd) == cost
+
+
+def test_a_result_in_the_background_has_the_usual_price():
+    found = metering.measure_result(BATCHES[0][2], PROVIDERS["openai"], ("chat",), WHEN, batch=False)
+    assert format_usd(found.cost_usd) == "2.5"
+
+
+def test_a_sum_of_nothing_is_nothing():
+    assert metering.total([]) == metering.Metering()
+
+
+def test_a_sum_names_the_model_only_if_it_is_one():
+    meters = [
+        metering.measure_result(each[2], PROVIDERS[each[0]], each[1], WHEN, batch=True) for each in (BATCHES[0], BATCHES[2])
+    ]
+    assert (metering.total(meters).model, format_usd(metering.total(meters).cost_usd)) == (None, "1.26")
+
+
+def test_claude_behind_bedrock_costs_what_its_region_costs():
+    written = [{"ttl": "5m", "inputTokens": 3}, {"ttl": "1h", "inputTokens": 2}]
+    usage = {"inputTokens": 12, "outputTokens": 9, "cacheReadInputTokens": 7, "cacheWriteInputTokens": 5, "cacheDetails": written}
+    meter = metered("bedrock", "invoke", {"usage": usage}, "us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    assert meter.cost_usd == Decimal("0.000215985")  # 12 * 3.3 + 7 * 0.33 + 3 * 4.125 + 2 * 6.6 + 9 * 16.5 per million

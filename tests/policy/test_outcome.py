@@ -305,6 +305,47 @@ def test_headers_can_decide():
     assert [classify(facts, 429, headers, b"{}") for headers in ({}, {"retry-after": "7"})] == ["quota", "throttled"]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [("Quota:x", "quota"), ("Quot", "throttled"), ("a Quota", "throttled"), (None, "throttled")]
+)
+def test_the_beginning_of_a_header_can_decide(value, expected):
+    rule = ErrorRule(Outcome.QUOTA, (429,), header="x-type", header_begins="Quota")
+    facts = replace(CATALOG["openai"], errors=(rule, *CATALOG["openai"].errors))
+    assert classify(facts, 429, {} if value is None else {"x-type": value}, b"{}") == expected
+
+
+BEDROCK = [
+    (400, "ValidationException", "Input is too long for requested model.", "too_long"),
+    (
+        400,
+        "ValidationException",
+        "The model returned the following errors: prompt is too long: 210000 tokens > 200000 maximum",
+        "too_long",
+    ),
+    (400, "ValidationException", "The provided model identifier is invalid.", "client"),
+    (400, "ServiceQuotaExceededException", "x", "quota"),
+    (400, "ThrottlingException", "x", "throttled"),
+    (403, "AccessDeniedException", "You don't have access to the model with the specified model ID.", "quota"),
+    (403, "AccessDeniedException", "User: arn:aws:iam::1:user/x is not authorized to perform: bedrock:InvokeModel", "quota"),
+    (403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid.", "bad_key"),
+    (403, "UnrecognizedClientException", "The security token included in the request is invalid.", "bad_key"),
+    (404, "ResourceNotFoundException", "x", "client"),
+    (408, "ModelTimeoutException", "x", "timeout"),
+    (424, "ModelErrorException", "x", "server"),
+    (429, "ThrottlingException", "Too many requests, please wait before trying again.", "throttled"),
+    (429, "ThrottlingException", "Too many tokens per day, please wait before trying again.", "quota"),
+    (429, "ModelNotReadyException", "x", "overloaded"),
+    (500, "InternalServerException", "x", "server"),
+    (503, "ServiceUnavailableException", "x", "overloaded"),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "message", "expected"), BEDROCK)
+def test_bedrock(status, kind, message, expected):
+    headers = {"x-amzn-errortype": f"{kind}:http://internal.amazon.com/coral/com.amazon.bedrock/"}
+    assert classify(CATALOG["bedrock"], status, headers, json.dumps({"message": message}).encode()) == expected
+
+
 def judged(provider, status, body):
     return judge(CATALOG[provider], status, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,87 @@ def mapped(source, path, target, model=None, method="POST"):
 )  # fmt: skip
 def test_odd_paths_are_refused(path):
     assert paths.check_path(path).status == 400
+
+
+LIVE = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+
+
+@pytest.mark.parametrize("path", [LIVE, "/" + LIVE])
+def test_a_base_that_an_sdk_writes_with_two_slashes_goes_out_with_one(path):
+    assert mapped("gemini", path, "gemini", method="GET") == LIVE
+
+
+@pytest.mark.parametrize("path", ["//" + LIVE, "//ws", LIVE.replace("/ws/", "//ws//"), "//v1beta/models", "//x" + LIVE])
+def test_no_other_path_may_begin_with_two_slashes(path):
+    assert paths.locate(CATALOG["gemini"], "GET", path).reason == "odd_path"
+
+
+ARN = "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3A"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{ARN}application-inference-profile%2Fotnfa2ysixqd",
+        f"{ARN}inference-profile%2Fus.anthropic.claude-sonnet-4-5-20250929-v1%3A0",
+        f"{ARN}custom-model%2famazon.titan-text-express-v1%3A0%2fabcdefghijkl",
+        "arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model%2Famazon.titan-text",
+    ],
+)
+def test_slashes_belong_to_the_name_of_a_resource_of_aws(name):
+    assert place("bedrock", f"/model/{name}/converse").path_model == unquote(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{ARN}x%2F..%2Fy",
+        f"{ARN}x%2F%2Fy",
+        f"{ARN}x%2Fa%2Fb%2Fc",
+        f"{ARN}%2Fx",
+        f"x{ARN}x%2Fy",
+        f"{ARN}x%2Fy%00",
+        "arn%2Fx",
+        "a%2Fb",
+    ],
+)
+def test_other_encoded_slashes_are_refused(name):
+    assert paths.check_path(f"/model/{name}/converse").status == 400
+
+
+@pytest.mark.parametrize("host", ["bedrock-runtime.eu-west-1.amazonaws.com", "bedrock-runtime-fips.us-east-1.amazonaws.com"])
+def test_a_call_stays_in_the_region_of_its_host(host):
+    moved = paths.at_host(PROVIDERS["bedrock"], host)
+    assert (moved.upstream.origin, moved.facts.upstream) == (f"https://{host}", f"https://{host}")
+
+
+def test_a_place_is_made_once():
+    host = "bedrock-runtime.eu-west-1.amazonaws.com"
+    assert paths.at_host(PROVIDERS["bedrock"], host) is paths.at_host(PROVIDERS["bedrock"], host)
+
+
+@pytest.mark.parametrize(
+    ("provider", "host"),
+    [
+        ("bedrock", "localhost"),
+        ("bedrock", "api.openai.com"),
+        ("bedrock", "bedrock-runtime.s3.amazonaws.com"),
+        ("openai", "bedrock-runtime.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_a_call_to_another_host_goes_to_the_upstream(provider, host):
+    assert paths.at_host(PROVIDERS[provider], host) is PROVIDERS[provider]
+
+
+def test_an_upstream_of_the_rules_takes_all_regions():
+    named = rules("version: 1\nproviders: {bedrock: {upstream: 'https://bedrock-runtime.eu-west-1.amazonaws.com'}}\n").providers[
+        "bedrock"
+    ]
+    assert paths.at_host(named, "bedrock-runtime.us-east-1.amazonaws.com") is named
+
+
+def test_a_bucket_of_somebody_is_no_region():
+    assert paths.HostTable(PROVIDERS).find("bedrock-runtime.s3.amazonaws.com", 443, "https") is None
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/models/gpt-4o", "/v1beta/models/x:generateContent", "/a.b/c~d", "/v1/%7Bx%7D"])

@@ -7,7 +7,7 @@ import pytest
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.proxy import admission
 from valetkey.proxy.passage import Arrival
 
@@ -16,7 +16,7 @@ def refused(flow, arrival=None):
     runtime = making.runtime()
     if arrival:
         runtime.passages.arrived(flow, arrival)
-    assemble_on(runtime)[1].requestheaders(flow)
+    assembled(runtime).intake.requestheaders(flow)
     return flow.response.status_code if flow.response else None
 
 
@@ -92,7 +92,7 @@ AGENTS = f"version: 1\nagents: [{{name: alice, key: 'sha256:{hashlib.sha256(KEY.
 def admitted(flow, text=AGENTS):
     """The refusal's reason, or the caller."""
     runtime = making.runtime(text)
-    assemble_on(runtime)[1].requestheaders(flow)
+    assembled(runtime).intake.requestheaders(flow)
     passage = runtime.passages.of(flow)
     return passage.refusal.reason if passage.refusal else passage.caller.agent
 

@@ -8,14 +8,14 @@ from mitmproxy.flow import Error
 from mitmproxy.test import taddons
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.proxy import views
 
 
 def answered(content_type="application/json", status=200, body=b"{}", stream=False, gateway="", **headers):
     """A flow whose answer's headers have just come."""
     runtime = making.runtime(f"version: 1\ngateway: {{{gateway}}}\n")
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow(body=b'{"model":"gpt-4o","stream":true}' if stream else b'{"model":"gpt-4o"}')
     intake.requestheaders(flow)
     intake.request(flow)
@@ -80,7 +80,7 @@ def test_a_stream_whose_agent_asked_itself_is_left_alone():
 def test_settling_is_put_off_only_where_nobody_looks(monkeypatch, is_watched):
     monkeypatch.setattr(views, "is_watched", lambda master: is_watched)
     runtime = making.runtime()
-    answers = assemble_on(runtime)[2]
+    answers = assembled(runtime).answers
 
     async def run():
         with taddons.context():
@@ -94,7 +94,7 @@ def test_who_looks_is_found_out_anew_when_an_option_changes(monkeypatch):
     looking = []
     monkeypatch.setattr(views, "is_watched", lambda master: bool(looking))
     runtime = making.runtime()
-    answers = assemble_on(runtime)[2]
+    answers = assembled(runtime).answers
 
     async def run():
         with taddons.context():
@@ -108,7 +108,7 @@ def test_who_looks_is_found_out_anew_when_an_option_changes(monkeypatch):
 
 def test_before_the_loop_runs_nothing_is_put_off():
     runtime = making.runtime()
-    answers = assemble_on(runtime)[2]
+    answers = assembled(runtime).answers
     with taddons.context():
         answers.configure(set())
     assert runtime.later is None
@@ -120,7 +120,7 @@ KEY = making.REAL
 def finished(body, content_type="application/json", status=200, trailers=None, **headers):
     """The flow of `answered`, to its end."""
     runtime = making.runtime()
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow()
     intake.requestheaders(flow)
     intake.request(flow)
@@ -163,7 +163,7 @@ def test_a_stream_of_an_unknown_encoding_is_read_whole_so_that_it_can_be_refused
 
 def test_what_is_said_of_a_broken_answer_is_scrubbed():
     runtime = making.runtime()
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow()
     intake.requestheaders(flow)
     intake.request(flow)

@@ -7,7 +7,7 @@ import pytest
 from mitmproxy import http
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.proxy import bindings
 
 TWO = {"openai/1": making.REAL, "openai/2": making.REAL[:-1] + "2"}
@@ -19,7 +19,7 @@ CREATED = b'event: response.created\ndata: {"type":"response.created","response"
 def attempted(keys=TWO, body=b'{"model":"gpt-4o","input":"hi"}', path="/v1/responses"):
     """A routed flow whose first attempt is made, with its passage and the addon for answers."""
     runtime = making.runtime(keys=keys)
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow(path=path, body=body)
     intake.requestheaders(flow)
     intake.request(flow)

@@ -7,8 +7,8 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons
 
 from support import making
+from support.assembling import assembled
 from support.playing import broken
-from valetkey.assembly import assemble_on
 from valetkey.errors import StartError
 from valetkey.policy import credentials
 from valetkey.proxy import canary, stream, traffic, wire
@@ -16,12 +16,12 @@ from valetkey.proxy import canary, stream, traffic, wire
 
 def prove(runtime=None):
     runtime = runtime or making.runtime()
-    addons = assemble_on(runtime)
+    addons = assembled(runtime)
     with taddons.context() as context:
         context.master.addons.add(Proxyserver())
-        stream.install(addons[3].traffic)
+        stream.install(addons.lifecycle.traffic)
         try:
-            asyncio.run(canary.prove(runtime, addons[:3]))
+            asyncio.run(canary.prove(runtime, addons.on_the_way))
         finally:
             stream.uninstall()
     return runtime

@@ -7,7 +7,7 @@ import pytest
 from mitmproxy import http
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.model import Dialect, Outcome
 from valetkey.policy.failover import Ending, Pause, Try
 from valetkey.policy.health import Failure, Place
@@ -44,7 +44,7 @@ class Stage:
         self.runtime.clock = lambda: NOW + self.time.passed
         self.runtime.monotonic = lambda: 100.0 + self.time.passed
         self.runtime.chance = lambda: 0.0
-        _, intake, *_ = assemble_on(self.runtime)
+        _, intake, *_ = assembled(self.runtime)
         self.flow = making.flow(body=body or b'{"model":"gpt-4o","messages":[]}')
         intake.requestheaders(self.flow)
         intake.request(self.flow)
@@ -222,7 +222,7 @@ def test_the_catalogues_rest_is_the_rest_of_the_key():
 @pytest.mark.parametrize(("headers", "length"), [({}, 3600), ({"retry_after": "5"}, 3600), ({"retry_after": "7200"}, 7200)])
 def test_the_catalogues_least_rest_is_kept(headers, length):
     runtime = making.runtime(keys={"gemini/main": "AIzaREALrealREALrealREALrealREALreal001"})
-    _, intake, *_ = assemble_on(runtime)
+    _, intake, *_ = assembled(runtime)
     flow = making.flow("generativelanguage.googleapis.com", "/v1beta/models/gemini-2.5-pro:generateContent", b"{}")
     intake.requestheaders(flow)
     intake.request(flow)

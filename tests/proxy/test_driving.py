@@ -47,7 +47,9 @@ class Writer:
         self.world, self.name, self.closing = world, name, False
 
     def write(self, data):
-        self.world.tell(data[0] - ord("0"), "sent to", self.name, data)
+        self.world.writes += 1
+        for piece in data.split(b";")[:-1]:  # pieces for one connection may come as one
+            self.world.tell(piece[0] - ord("0"), "sent to", self.name, piece)
 
     def write_eof(self):
         self.world.tell(None, "ended", self.name)
@@ -91,7 +93,7 @@ class Stream(layer.Layer):
     def do_send(self, client):
         self.world.count += 1
         to = self.context.client if client else self.server
-        yield commands.SendData(to, b"%d:%d" % (self.number, self.world.count))
+        yield commands.SendData(to, b"%d:%d;" % (self.number, self.world.count))
 
     def do_open(self):
         reply = yield commands.OpenConnection(self.server)
@@ -155,7 +157,7 @@ class World:
 
     def __init__(self, addons, programs, ours):
         self.trace = []
-        self.count = 0
+        self.count = self.writes = 0
         self.completed, self.woken = Counter(), Counter()
         self.names = iter(range(1000))
         manager = AddonManager(MASTER)
@@ -323,14 +325,20 @@ def ends(world):
 
 
 def story(world):
-    """All that happened, in order."""
-    return [*map(str, world.trace), *map(str, world.lines), ends(world), sorted(world.completed.values())]
+    """All that happened, in order, as a layer sees it and as the world does."""
+    return [*map(str, from_both_sides(world.trace)), *map(str, world.lines), ends(world), sorted(world.completed.values())]
+
+
+def from_both_sides(trace):
+    """Pieces may be held until something else happens outside, so a layer may be further on when they are sent."""
+    without_sent = [each for each in trace if each[1] != "sent to"]
+    return *without_sent, *(each for each in trace if each[1] not in ("event", "done"))
 
 
 def stories(world):
     """What happened to each stream, in order."""
     found = defaultdict(list)
-    for stream, *what in world.trace:
+    for stream, *what in from_both_sides(world.trace):
         if what[0] == "sent to":
             what = what[:2]  # the numbers are those of all streams together
         found[stream].append(str(what))
@@ -488,9 +496,20 @@ def test_a_plain_hook_ends_in_the_same_round():
         return [what for _, what, *_ in world.trace]
 
     try:
-        assert asyncio.run(play())[-2:] == ["sent to", "done"]
+        assert asyncio.run(play())[-2:] == ["done", "sent to"]
     finally:
         driving.uninstall()
+
+
+@pytest.mark.parametrize(
+    ("program", "writes"), [([SEND, SEND, SEND], 1), ([SEND, HOOK, SEND], 2), ([SEND, ("log", logging.INFO), SEND, SEND], 2)]
+)
+def test_pieces_with_nothing_between_are_written_at_once(program, writes):
+    assert steps_of([QUIET], [program]).writes == writes
+
+
+def test_what_was_commanded_before_a_crash_is_sent():
+    assert [what for _, what, *_ in steps_of([QUIET], [[SEND, ("crash",)]]).trace] == ["event", "sent to"]
 
 
 def at_once(program):
@@ -519,7 +538,7 @@ def test_an_alarm_can_be_cancelled_with_the_connection():
 
 def test_a_hook_that_is_not_waited_for_is_run_and_has_no_end():
     world = steps_of([QUIET], [[("hook", "request", False), SEND]])
-    assert ([what[1] for what in world.trace], world.completed) == (["event", "addon 0", "sent to", "done"], {})
+    assert ([what[1] for what in world.trace], world.completed) == (["event", "addon 0", "done", "sent to"], {})
 
 
 @pytest.mark.parametrize("name", ["handle_hook", "hook_task"])

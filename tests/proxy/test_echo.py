@@ -12,7 +12,8 @@ from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
+from support.frames import RECORDED, converse
 from valetkey.errors import WireError
 from valetkey.proxy import echo
 
@@ -22,7 +23,7 @@ MASK = "*" * len(KEY)
 
 def passage(gateway=""):
     runtime = making.runtime(f"version: 1\ngateway: {{{gateway}}}\n")
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     flow = making.flow()
     intake.requestheaders(flow)
     intake.request(flow)
@@ -168,3 +169,16 @@ def test_log_lines_are_scrubbed(line, shown):
     record = logging.makeLogRecord({"msg": line, "args": (KEY,)})
     echo.LogScrub(passage().snapshot.vault.redact).filter(record)
     assert record.getMessage() == shown
+
+
+FRAMED = {"content_type": "application/vnd.amazon.eventstream"}
+
+
+def test_frames_pass_as_they_are():
+    assert echo.stream(answer(**FRAMED), passage()).feed(RECORDED) == RECORDED
+
+
+def test_frames_end_before_a_key():
+    stream = echo.stream(answer(**FRAMED), passage())
+    with pytest.raises(WireError, match="sent a real key back"):
+        stream.feed(converse("contentBlockDelta", delta={"text": KEY}))

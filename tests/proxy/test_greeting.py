@@ -7,7 +7,12 @@ from valetkey.model import Address
 from valetkey.proxy.doors import Doors
 from valetkey.proxy.greeting import lines
 
-BOTH = Doors(("a", "b"), Address("127.0.0.1", 8080), Address("127.0.0.1", 8045))
+API = "reverse:http://valetkey.invalid@127.0.0.1:8045"
+BOTH = Doors(
+    ("regular@127.0.0.1:8080", API),
+    Address("127.0.0.1", 8080),
+    Address("127.0.0.1", 8045),
+)
 
 
 def greeting(doors=BOTH, **options):
@@ -42,10 +47,30 @@ def test_what_to_export_is_said():
 KEYED = "version: 1\nagents: [{name: a, key: 'sha256:" + "0" * 64 + "'}]\n"
 
 
-@pytest.mark.parametrize("doors", [BOTH, Doors(("b",), None, Address("127.0.0.1", 8045))])
+@pytest.mark.parametrize("doors", [BOTH, Doors((API,), None, Address("127.0.0.1", 8045))])
 def test_where_callers_must_be_known_it_is_said_where_keys_come_from(doors):
     assert "API_KEY=KEY" in greeting(doors, text=KEYED)[2] and "valetkey agents add" in greeting(doors, text=KEYED)[2]
 
 
 def test_no_secret_is_said():
     assert making.REAL not in "".join(greeting())
+
+
+OTHERS = [
+    ("socks5@127.0.0.1:1080", "socks5h://127.0.0.1:1080"),
+    ("reverse:https://api.openai.com@127.0.0.1:9000", "https://api.openai.com on http://127.0.0.1:9000"),
+    ("transparent@127.0.0.1:8080", "Transparent Proxy on 127.0.0.1:8080"),
+    ("wireguard@127.0.0.1:51820", "printed above"),
+    ("local:curl", "traffic of curl"),
+    ("local", "all programs"),
+]
+
+
+@pytest.mark.parametrize(("mode", "expected"), OTHERS)
+def test_other_doors_are_told_as_what_they_are(mode, expected):
+    assert expected in greeting(Doors((mode,), None, None))[0]
+
+
+@pytest.mark.parametrize("text", ["version: 1\n", KEYED])
+def test_there_are_three_lines_for_other_doors_too(text):
+    assert "CA" in greeting(Doors(("socks5@127.0.0.1:1080",), None, None), text=text)[2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mitmproxy import http
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.model import Outcome
 from valetkey.proxy import hearing
 from valetkey.proxy.hearing import ERROR_LIMIT, Hearing, Trouble
@@ -32,7 +32,7 @@ def routed(body=CHAT, path="/v1/chat/completions", host="api.openai.com", gatewa
     """The passage of a call that was routed."""
     keys = {"openai/main": making.REAL, "anthropic/main": "sk-ant-api03-REALrealREALrealREALreal"}
     runtime = making.runtime(f"version: 1\ngateway: {gateway}\nproviders: {{openai: {{open: [files]}}}}\n", keys=keys)
-    _, intake, *_ = assemble_on(runtime)
+    _, intake, *_ = assembled(runtime)
     flow = making.flow(host=host, path=path, body=body)
     intake.requestheaders(flow)
     intake.request(flow)

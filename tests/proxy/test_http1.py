@@ -141,6 +141,28 @@ def pieces(data, cuts):
     return [data[start:end] for start, end in pairwise(places)]
 
 
+# ---------------------------------------------------------------- chunks
+
+CHUNKS = (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\na\r\n", b"1\r\nb\r\n", b"2\r\ncd\r\n", b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("feeds", "bodies"),
+    [
+        ([b"".join(CHUNKS)], [b"abcd"]),
+        ([b"".join(CHUNKS[:3]), CHUNKS[3], CHUNKS[4]], [b"ab", b"cd"]),
+        ([*CHUNKS], [b"a", b"b", b"cd"]),
+        ([b"".join(CHUNKS[:3]) + CHUNKS[3][:4], CHUNKS[3][4:] + CHUNKS[4]], [b"abc", b"d"]),
+    ],
+)
+def test_chunks_that_come_together_go_on_together(feeds, bodies):
+    assert [event.data for event in Provider().feed(*feeds).out if isinstance(event, ResponseData)] == bodies
+
+
+def test_what_came_before_an_error_goes_on_before_it():
+    assert Provider().feed(b"".join(CHUNKS[:2]) + b"zz\r\n").kinds() == [ResponseHeaders, ResponseData, ResponseProtocolError]
+
+
 # ---------------------------------------------------------------- trailers
 
 

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 
 
 def admitted(runtime, flow):
     """The flow after both request hooks."""
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     intake.requestheaders(flow)
     intake.request(flow)
     return flow

@@ -7,14 +7,14 @@ from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.test import taddons
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 
 
 @pytest.fixture
 def started():
     """The lifecycle addon with its options loaded."""
     runtime = making.runtime()
-    lifecycle = assemble_on(runtime)[3]
+    lifecycle = assembled(runtime).lifecycle
     with taddons.context() as context:
         context.master.addons.add(Proxyserver())
         context.options.add_option("ssl_insecure", bool, False, "")

@@ -63,3 +63,14 @@ def test_other_answers_are_untouched(options):
 @pytest.mark.parametrize("body", [b"nonsense", b"[]", b'{"data": 1}', b"{}"])
 def test_what_cannot_be_read_is_untouched(body):
     assert trimmed(body).content == body
+
+
+@pytest.mark.parametrize("name", ["together", "github_models"])
+def test_a_list_alone_is_a_listing(name):
+    answer = trimmed(OPENAI["data"], name)
+    assert json.loads(answer.content) == [{"id": "gpt-4o", "owned_by": "x"}]
+
+
+@pytest.mark.parametrize("body", [b"[", b"[1]", b'["o1-preview"]', b"[" * 100_000])
+def test_a_list_that_cannot_be_read_stays(body):
+    assert trimmed(body, "together").content in (body, b"[]")

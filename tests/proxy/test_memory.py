@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.cli import keyring
 from valetkey.errors import LedgerError
 from valetkey.ledger import Order, StateStore, state
@@ -295,7 +295,7 @@ def test_the_reload_of_the_rules_looks_for_other_values(path, monkeypatch):
     life.runtime.settings = SimpleNamespace(rules_path=None)
     life.runtime.environment = SimpleNamespace(refresh=lambda: None)
     monkeypatch.setattr(lifecycle_module, "load_snapshot", lambda *_: making.snapshot(keys=OTHER))
-    assert (asyncio.run(assemble_on(life.runtime)[3]._reload()), life.rests()) == (True, False)
+    assert (asyncio.run(assembled(life.runtime).lifecycle._reload()), life.rests()) == (True, False)
 
 
 def test_no_value_is_in_the_file(path):

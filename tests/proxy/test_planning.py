@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.model import Refusal
 from valetkey.proxy import planning
 
 
 def passage_of(flow, runtime):
-    assemble_on(runtime)[1].requestheaders(flow)
+    assembled(runtime).intake.requestheaders(flow)
     return runtime.passages.of(flow)
 
 
@@ -49,7 +49,7 @@ def test_a_gemini_stream_is_recognised_by_its_path():
 def test_targets_without_a_key_are_passed_over():
     rules = "version: 1\nroutes: [{match: {model: gpt-4o}, to: [openrouter/x, openai/gpt-4o]}]\n"
     flow, runtime = making.flow(), making.runtime(rules)
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     intake.requestheaders(flow)
     intake.request(flow)
     making.attempt(runtime, flow)
@@ -59,7 +59,7 @@ def test_targets_without_a_key_are_passed_over():
 def test_a_target_that_does_not_speak_the_format_is_refused():
     rules = "version: 1\nroutes: [{match: {model: gpt-4o}, to: anthropic/claude-sonnet-4-5}]\n"
     flow, runtime = making.flow(), making.runtime(rules, keys={"anthropic/main": making.REAL})
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     intake.requestheaders(flow)
     intake.request(flow)
     making.attempt(runtime, flow)

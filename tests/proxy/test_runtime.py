@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from support import making
+from valetkey.policy import pricelist
 from valetkey.proxy.runtime import Runtime
 
 
@@ -37,3 +40,19 @@ def test_the_ledger_blocks_calls_only_when_told_to(policy, healthy, blocks):
     runtime = making.runtime(f"version: 1\ngateway: {{ledger_failure: {policy}}}\n")
     runtime.writer = type("Writer", (), {"healthy": healthy})()
     assert runtime.ledger_blocks is blocks
+
+
+def test_a_key_that_is_refused_is_doubted_where_it_comes_from():
+    runtime, doubted = making.runtime(), []
+    runtime.adopt(replace(runtime.snapshot, references={"openai/op": "cmd:op read x"}))
+    runtime.fetcher = type("Fetcher", (), {"doubt": lambda self, reference: doubted.append(reference)})()
+    runtime.doubt("openai/op")
+    assert doubted == ["cmd:op read x"]
+
+
+def test_newer_prices_come_into_force_with_the_rules():
+    runtime, newer = making.runtime(), pricelist.PriceList(())
+    runtime.adopt(replace(runtime.snapshot, prices=newer))
+    found = pricelist.current()
+    runtime.adopt(replace(runtime.snapshot, prices=None))
+    assert (found, pricelist.current()) == (newer, pricelist.BUILT_IN)

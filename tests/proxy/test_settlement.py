@@ -8,8 +8,8 @@ from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
 from support import making
+from support.assembling import assembled
 from support.playing import broken
-from valetkey.assembly import assemble_on
 from valetkey.model import Outcome
 from valetkey.policy import metering
 from valetkey.proxy import settlement
@@ -30,7 +30,7 @@ class Ledger:
 def settled(status=200, body=None, prepare=None, times=1, **options):
     runtime = making.runtime(**options)
     runtime.writer = Ledger()
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow(user_agent="OpenAI/Python 1.0")
     intake.requestheaders(flow)
     intake.request(flow)
@@ -114,7 +114,7 @@ def ended_later(finish=lambda flow, answers: answers.response(flow), body=ANSWER
     """A call that ended where nobody looks at flows; gives what was put off, too."""
     runtime, later = making.runtime(), Later()
     runtime.writer, runtime.later = Ledger(), later
-    _, intake, answers, *_ = assemble_on(runtime)
+    _, intake, answers, _ = assembled(runtime)
     flow = making.flow()
     intake.requestheaders(flow)
     intake.request(flow)
@@ -150,7 +150,7 @@ def test_the_duration_does_not_count_what_was_put_off():
 def test_several_endings_are_put_off_once_and_keep_their_order():
     flow, runtime, later, answers = ended_later()
     others = [making.flow(host="api.openai.com") for _ in range(3)]
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     for other in others:
         intake.requestheaders(other)
         answers.error(other)
@@ -169,7 +169,7 @@ def test_a_call_is_over_for_the_pools_before_its_receipt_is_written():
 
 def test_many_calls_do_not_wait_for_their_receipts():
     _, runtime, later, answers = ended_later()
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     for _ in range(settlement.MANY - 1):
         other = making.flow(host="api.openai.com")
         intake.requestheaders(other)
@@ -235,7 +235,7 @@ def test_a_defect_in_the_receipt_leaves_the_least_of_one():
 def test_a_defect_in_one_receipt_does_not_cost_the_next():
     _, runtime, later, answers = ended_later()
     other = making.flow()
-    assemble_on(runtime)[1].requestheaders(other)
+    assembled(runtime).intake.requestheaders(other)
     answers.error(other)
     with broken(settlement, "log_call"):
         later.run()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from mitmproxy import http
@@ -9,11 +10,13 @@ from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
 from support import making
+from support.assembling import assembled
 from support.playing import broken
-from valetkey.assembly import assemble_on
-from valetkey.formats.messages import ResponsesTalk
+from valetkey.formats.messages import OPEN, ResponsesTalk
 from valetkey.policy import metering
-from valetkey.proxy import views
+from valetkey.proxy import sockets, views
+from valetkey.proxy.answers import ValetAnswers
+from valetkey.proxy.intake import ValetIntake
 from valetkey.proxy.sockets import Sockets
 
 KEYS = {"openai/main": making.REAL, "gemini/main": "AIzaREALrealREALrealREALrealREAL0001"}
@@ -43,7 +46,8 @@ class Connection:
         self.later = []
         if not watched:
             self.runtime.later = lambda seconds, step: self.later.append(step)
-        _, intake, self.answers, *_ = assemble_on(self.runtime)
+        addons = assembled(self.runtime)
+        (intake,), (self.answers,) = ([one for one in addons if isinstance(one, kind)] for kind in (ValetIntake, ValetAnswers))
         self.posted = []
         self.answers.sockets = Sockets(self.runtime, self.answers.settlement, lambda client, event: self.posted.append(event))
         self.flow = flow = making.flow(host, path, b"", connection="Upgrade", upgrade="websocket", **headers)
@@ -297,41 +301,68 @@ def test_a_defect_lets_no_message_pass(caplog):
         assert connection.ask(CREATE).dropped
 
 
-# An error of ours between two parts of a message of the provider's.
+# What is put in between.
 
 
-def injected(connection, before=b""):
-    """Play our error as mitmproxy does: glued to the part of a message that has come so far."""
-    (event,) = connection.posted
-    assert isinstance(event, WebSocketMessageInjected)
-    return connection.message(before + event.message.content, injected=True), event.message.content
+def test_an_error_of_ours_is_put_in_between():
+    connection = Connection(rules=DENY)
+    connection.ask(CREATE)
+    assert isinstance(connection.posted[0], WebSocketMessageInjected)
 
 
 def test_an_error_of_ours_is_no_message_of_the_providers():
     connection = Connection(rules=DENY)
     connection.ask(CREATE)
-    injected(connection)
+    connection.message(connection.posted[0].message.content, injected=True)
     assert connection.end()[-1].messages_out == 0
 
 
-def test_an_error_of_ours_is_set_apart_from_a_message_that_it_overtakes():
-    connection = Connection(rules=DENY)
-    connection.ask(CREATE)
-    message, error = injected(connection, DELTA[:20])
-    rest = connection.message(DELTA[20:])
-    assert (message.content, rest.content) == (error, DELTA)
-
-
-def test_a_key_in_a_message_that_was_overtaken_is_hidden():
-    connection = Connection(rules=DENY)
-    connection.ask(CREATE)
-    content = dump(type="x", text=making.REAL)
-    injected(connection, content[:30])
-    assert making.REAL.encode() not in connection.message(content[30:]).content
+def test_what_somebody_else_puts_in_is_judged_like_what_the_agent_says():
+    assert Connection(rules=DENY).ask(CREATE, injected=True).dropped
 
 
 def test_a_message_that_somebody_else_injects_is_left_alone():
     assert Connection().message(b"hello", injected=True).content == b"hello"
+
+
+# Where the protocol has no error.
+
+LIVE = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+SETUP = dump(setup={"model": "models/gemini-2.5-flash"})
+TURN = dump(clientContent={"turns": [{"parts": [{"text": "hello"}]}]})
+
+
+def live(rules=""):
+    return Connection(LIVE, host="generativelanguage.googleapis.com", rules=rules)
+
+
+def denied_midway():
+    """A Live connection whose model is denied after its first turn has begun."""
+    connection = live()
+    connection.ask(SETUP)
+    connection.message(dump(setupComplete={}), is_text=False)
+    connection.ask(TURN)
+    connection.message(dump(serverContent={"modelTurn": {"parts": [{"text": "Hello"}]}}), is_text=False)
+    connection.runtime.adopt(making.snapshot('version: 1\nproviders: {gemini: {models: {deny: ["gemini-*"]}}}', keys=KEYS))
+    connection.dropped = [connection.ask(TURN).dropped for _ in range(2)]
+    return connection
+
+
+def test_a_refused_setup_closes_the_connection_with_the_reason():
+    connection = live('providers: {gemini: {models: {deny: ["gemini-*"]}}}')
+    connection.ask(SETUP)
+    (event,) = connection.posted
+    assert (event.code, event.message.text.partition(":")[0]) == (1008, "model_not_allowed")
+
+
+def test_a_refusal_midway_closes_the_connection_once():
+    connection = denied_midway()
+    assert (connection.dropped, [event.code for event in connection.posted]) == ([True, True], [1008])
+
+
+def test_an_answer_that_we_cut_is_said_to_be_refused():
+    cut = denied_midway().end(by_client=False)[-2]
+    assert (cut.outcome, cut.refused, cut.usage_source) == ("refused", None, "estimated")
 
 
 # Around.
@@ -347,6 +378,24 @@ def test_messages_are_kept_only_where_somebody_looks(watched, left):
     assert len(talked(Connection(watched=watched)).flow.websocket.messages) == left
 
 
+def test_of_many_messages_the_last_ones_are_kept(monkeypatch):
+    monkeypatch.setattr(sockets, "KEPT", 3)
+    connection = talked(Connection(), count=5)
+    assert [message.content for message in connection.flow.websocket.messages] == [CREATED, DELTA, COMPLETED]
+
+
+def test_of_large_messages_the_last_ones_are_kept(monkeypatch):
+    monkeypatch.setattr(sockets, "KEPT_BYTES", len(DELTA) + len(COMPLETED))
+    connection = talked(Connection())
+    assert [message.content for message in connection.flow.websocket.messages] == [DELTA, COMPLETED]
+
+
+def test_one_message_is_kept_however_large(monkeypatch):
+    monkeypatch.setattr(sockets, "KEPT_BYTES", 1)
+    connection = talked(Connection())
+    assert [message.content for message in connection.flow.websocket.messages] == [COMPLETED]
+
+
 def test_the_connection_is_decorated_where_somebody_looks(monkeypatch):
     connection = talked(Connection())
     connection.end()
@@ -359,3 +408,9 @@ def test_the_connection_is_kept_like_other_calls(monkeypatch):
     monkeypatch.setattr(views.FlowKeeper, "keep", lambda self, flow, limit: kept.append(flow))
     connection.end()
     assert kept == [connection.flow]
+
+
+def test_the_limits_are_documented():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "websockets.md").read_text()
+    told = (f"the last {sockets.KEPT} messages", f"at most {sockets.KEPT_BYTES >> 20} MB", f"more than {OPEN} is")
+    assert [words for words in told if words not in page.replace("\n  ", " ")] == []

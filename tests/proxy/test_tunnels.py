@@ -6,12 +6,16 @@ import hashlib
 
 import pytest
 from mitmproxy import http, options
-from mitmproxy.proxy import layers, server_hooks
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.proxy import events, layers, server_hooks
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
+from mitmproxy.tls import TlsData
 
 from support import making
+from support.hellos import quic_hello, tls_hello
 from valetkey.proxy.guard import ClosingLayer
 from valetkey.proxy.tunnels import Tunnels, ValetTunnels
 
@@ -234,3 +238,106 @@ def test_nothing_is_passed_on_unread_for_who_is_not_known(user, expected):
     context.server.address = ("example.com", 443)
     one.next_layer(asked := NextLayer(context))
     assert isinstance(asked.layer, expected)
+
+
+# Modes in which clients dial addresses.
+
+ADDRESS = "104.18.6.192"
+
+
+def by_address(first, address=(ADDRESS, 443), mode="socks5", transport="tcp", text="version: 1\n"):
+    """What becomes of a connection to an address whose first bytes are these: the gate, and what it was asked."""
+    one = gate(text)
+    context = Context(tflow.tclient_conn(), options.Options())
+    context.client.proxy_mode, context.client.transport_protocol = ProxyMode.parse(mode), transport
+    context.server.address = address
+    asked = NextLayer(context)
+    asked.events += [events.DataReceived(context.client, piece) for piece in (first if isinstance(first, list) else [first])]
+    one.next_layer(asked)
+    return one, asked
+
+
+def test_a_providers_name_takes_the_place_of_the_address():
+    _, asked = by_address(tls_hello("api.openai.com"))
+    assert (asked.layer, asked.context.server.address) == (None, ("api.openai.com", 443))
+
+
+@pytest.mark.parametrize("mode", ["wireguard", "local"])
+def test_quic_is_named_as_well(mode):
+    _, asked = by_address(quic_hello("api.openai.com"), mode=mode, transport="udp")
+    assert (asked.layer, asked.context.server.address) == (None, ("api.openai.com", 443))
+
+
+@pytest.mark.parametrize("mode", ["regular", "upstream:http://corp:3128"])
+def test_where_clients_say_names_an_address_stays_one(mode):
+    _, asked = by_address(tls_hello("api.openai.com"), mode=mode)
+    assert (type(asked.layer), asked.context.server.address) == (layers.TCPLayer, (ADDRESS, 443))
+
+
+def test_another_name_leaves_the_address_as_it_is():
+    _, asked = by_address(tls_hello("example.com"))
+    assert (type(asked.layer), asked.context.server.address) == (layers.TCPLayer, (ADDRESS, 443))
+
+
+DENY = "version: 1\ngateway: {egress: deny, egress_allow: [example.com]}\n"
+
+
+def test_a_name_is_dialled_where_only_the_name_is_open():
+    _, asked = by_address(tls_hello("example.com"), text=DENY)
+    assert (type(asked.layer), asked.context.server.address) == (layers.TCPLayer, ("example.com", 443))
+
+
+def test_datagrams_pass_as_datagrams():
+    assert isinstance(by_address(quic_hello("example.com"), mode="local", transport="udp")[1].layer, layers.UDPLayer)
+
+
+def test_a_name_that_has_not_come_is_waited_for_and_mitmproxy_decides_nothing():
+    with pytest.raises(AddonHalt):
+        by_address(tls_hello("api.openai.com")[:100])
+
+
+def test_without_a_name_quic_is_closed():
+    assert isinstance(by_address(b"\xc0" * 1200, mode="local", transport="udp")[1].layer, ClosingLayer)
+
+
+def test_without_a_name_tls_is_opened_to_say_why():
+    one, asked = by_address(tls_hello(None))
+    flow = plain(ADDRESS)
+    flow.client_conn = asked.context.client
+    one.requestheaders(flow)
+    assert (asked.layer, flow.response.status_code) == (None, 421)
+
+
+def test_an_address_that_the_rules_open_needs_no_name():
+    text = f"version: 1\ngateway: {{egress_allow: [{ADDRESS}]}}\n"
+    assert isinstance(by_address(tls_hello(None), text=text)[1].layer, layers.TCPLayer)
+
+
+def test_a_call_without_tls_is_read_to_be_refused():
+    _, asked = by_address(b"GET / HTTP/1.1\r\nHost: api.openai.com\r\n\r\n", (ADDRESS, 80))
+    assert (asked.layer, asked.context.server.address) == (None, ("api.openai.com", 80))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("wireguard", type(None)), ("local", layers.UDPLayer)])
+def test_wireguards_own_name_server_is_mitmproxy(mode, expected):
+    assert isinstance(by_address(b"\x12\x34\x01\x00", ("10.0.0.53", 53), mode, "udp")[1].layer, expected)
+
+
+# A proxy in front.
+
+
+@pytest.mark.parametrize("password", [b"Basic Z3c6cHc=", None])
+def test_the_proxy_in_front_is_told_its_password(password):
+    one, flow = gate(), tflow.tflow()
+    one.runtime.upstream_auth = password
+    one.http_connect_upstream(flow)
+    assert flow.request.headers.get("proxy-authorization") == (password.decode() if password else None)
+
+
+@pytest.mark.parametrize(("alpn", "offers"), [(b"h3", (b"h2", b"http/1.1")), (b"h2", ())])
+def test_calls_by_http_3_go_out_by_tcp(alpn, offers):
+    context = Context(tflow.tclient_conn(), options.Options())
+    context.client.alpn = alpn
+    context.server.alpn_offers = ()
+    gate().tls_start_server(TlsData(context.server, context))
+    assert tuple(context.server.alpn_offers) == offers

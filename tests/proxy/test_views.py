@@ -7,7 +7,7 @@ from mitmproxy.addons import save
 from mitmproxy.test import tflow
 
 from support.proxy_receipts import receipt
-from valetkey.model import Attempt
+from valetkey.model import Attempt, GatewayRules
 from valetkey.proxy import views
 
 
@@ -59,13 +59,37 @@ def test_the_oldest_flows_go_first():
     keeper, flows = views.FlowKeeper(), [tflow.tflow() for _ in range(4)]
     keeper.view = View()
     for flow in flows:
-        keeper.keep(flow, 3)
+        keeper.keep(flow, GatewayRules(max_flows=3))
     assert keeper.view.removed == flows[:1]
+
+
+def kept_of(sizes, limit):
+    """How many of flows with bodies of these sizes are left."""
+    keeper = views.FlowKeeper()
+    keeper.view = View()
+    for size in sizes:
+        flow = tflow.tflow(resp=True)
+        flow.request.content, flow.response.content = b"", b"x" * size
+        keeper.keep(flow, GatewayRules(max_flow_bytes=limit))
+    return len(sizes) - len(keeper.view.removed)
+
+
+@pytest.mark.parametrize(("sizes", "left"), [([10, 10, 10], 3), ([10, 20, 10], 2), ([30, 1], 1), ([1, 99], 1), ([1, 99, 1], 1)])
+def test_the_oldest_flows_go_when_all_hold_too_much(sizes, left):
+    assert kept_of(sizes, 30) == left
+
+
+def test_the_messages_of_a_websocket_count():
+    keeper, flows = views.FlowKeeper(), [tflow.twebsocketflow(messages=True) for _ in range(3)]
+    keeper.view = View()
+    for flow in flows:
+        keeper.keep(flow, GatewayRules(max_flow_bytes=40))
+    assert keeper.view.removed == flows[:2]
 
 
 def test_nothing_is_kept_without_a_view():
     keeper = views.FlowKeeper()
-    keeper.keep(tflow.tflow(), 0)
+    keeper.keep(tflow.tflow(), GatewayRules(max_flows=1))
     assert not keeper._settled
 
 

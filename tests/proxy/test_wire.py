@@ -4,7 +4,7 @@ import pytest
 from mitmproxy.connection import ConnectionState, Server
 
 from support import making
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.errors import WireError
 from valetkey.proxy import wire
 
@@ -23,7 +23,7 @@ def server(address=("api.openai.com", 443), **changes):
 
 def ready(flow=None, rules="version: 1\n"):
     runtime, flow = making.runtime(rules), flow or making.flow()
-    intake = assemble_on(runtime)[1]
+    intake = assembled(runtime).intake
     intake.requestheaders(flow)
     intake.request(flow)
     making.attempt(runtime, flow)
@@ -83,6 +83,15 @@ def test_a_foreign_request_loses_the_proxys_credential_only():
     flow = making.flow("example.com", proxy_authorization="Basic eA==", authorization="Bearer own")
     copy = wire.foreign_request(flow, server(("example.com", 443)), making.runtime())
     assert "proxy-authorization" not in copy.headers and copy.headers["authorization"] == "Bearer own"
+
+
+@pytest.mark.parametrize(("scheme", "sent"), [("http", "Basic Z3c6cHc="), ("https", None)])
+def test_the_proxy_in_front_gets_its_own_credential_with_a_plain_request(scheme, sent):
+    flow, runtime = making.flow("example.com", proxy_authorization="Basic eA=="), making.runtime()
+    flow.request.scheme, runtime.upstream_auth = scheme, b"Basic Z3c6cHc="
+    dialled = server(("example.com", 80))
+    dialled.state, dialled.via = ConnectionState.CLOSED, ("http", ("corp.test", 3128))
+    assert wire.foreign_request(flow, dialled, runtime).headers.get("proxy-authorization") == sent
 
 
 def test_a_call_that_was_never_admitted_does_not_leave():

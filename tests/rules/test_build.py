@@ -38,6 +38,17 @@ def test_prices_are_exact():
     assert made == (PriceOverride("gpt*", Decimal("0.1"), Decimal("0.3")),)
 
 
+def test_a_price_may_be_by_another_unit():
+    made = provider("prices: {'tts*': {per: {input_characters: 0.000015}}}").prices
+    assert made == (PriceOverride("tts*", None, None, per={"input_characters": Decimal("0.000015")}),)
+
+
+@pytest.mark.parametrize("price", ["{}", "{input: 1}", "{output: 1, per: {x: 1}}", "{per: {}}"])
+def test_half_a_price_is_an_error(price):
+    with pytest.raises(RulesError, match="has input and output, or per"):
+        provider(f"prices: {{x: {price}}}")
+
+
 def test_an_upstream_takes_the_catalogues_place():
     assert provider("upstream: 'http://127.0.0.1:8000/v2'").upstream.prefix == "/v2"
 

@@ -73,3 +73,17 @@ def test_a_change_between_reading_and_watching_is_told(tmp_path):
 
 def test_a_path_that_no_file_can_have_is_no_change():
     assert not Watcher([Path("a\0b")]).changed()
+
+
+def test_the_swap_of_a_mounted_secret_is_told(tmp_path):
+    """Kubernetes writes a new folder and points `..data` to it. https://kubernetes.io/docs/concepts/configuration/secret/"""
+    for number in ("1", "2"):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "openai").write_text(f"key {number}")
+    (tmp_path / "..data").symlink_to("1")
+    watcher = Watcher([tmp_path / "..data" / "openai"])
+    (tmp_path / "new").symlink_to("2")
+    (tmp_path / "new").rename(tmp_path / "..data")
+
+    assert not watcher.changed()
+    assert watcher.changed()

@@ -133,3 +133,17 @@ def test_no_descriptor_is_left_open_by_a_file_that_is_refused(held):
     with pytest.raises(SecretError):
         read_file(held)
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_mounted_secret_is_read_where_its_folder_is_a_link(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "openai").write_text(VALUE)
+    (tmp_path / "1" / "openai").chmod(0o600)
+    (tmp_path / "..data").symlink_to("1")
+    assert resolve("file:..data/openai", Environment({}), tmp_path).reveal() == VALUE
+
+
+@pytest.mark.parametrize("reference", ["keyring:valetkey/openai/team", "cmd:op read x"])
+def test_slow_references_are_not_read_here(tmp_path, reference):
+    with pytest.raises(SecretError, match="valetkey check"):
+        resolve(reference, Environment({}), tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from support import making
 from valetkey.errors import SecretError
 from valetkey.model import KeySpec
-from valetkey.secrets import Environment, Secret, Vault, key_name, resolve_keys
+from valetkey.secrets import Environment, Fetcher, Secret, Vault, fetch_keys, fetching, key_name, resolve_keys
 
 REAL, OTHER = "sk-proj-REALrealREALrealREALreal0001", "sk-proj-OTHERotherOTHERother000001"
 
@@ -66,6 +66,11 @@ def test_a_vault_shows_nothing():
         (KeySpec("file:/run/secrets/anthropic"), "anthropic"),
         (KeySpec("file:team.key"), "team"),
         (KeySpec("env:OPENAI_API_KEY", name="spare"), "spare"),
+        (KeySpec("keyring:valetkey/openai/team"), "team"),
+        (KeySpec("keyring:work/openai"), "openai"),
+        (KeySpec("cmd:op read op://vault/item/field"), "op"),
+        (KeySpec("cmd:/usr/local/bin/key.sh --now"), "key"),
+        (KeySpec("cmd:op 'read"), ""),
     ],
 )
 def test_names_of_keys(spec, name):
@@ -180,3 +185,39 @@ def test_a_variable_of_its_own_may_hold_the_same_key(tmp_path):
     rules = "version: 1\n" + LAB % ("https://lab.test", "env:LAB_API_KEY")
     found = resolved(tmp_path, rules, OPENAI_API_KEY=REAL, LAB_API_KEY=REAL)
     assert ids(found) == ["openai/main", "lab/main"]
+
+
+SLOW = "version: 1\nproviders: {openai: {keys: ['cmd:op read x', env:MINE]}}\n"
+
+
+def fetched(tmp_path, monkeypatch, printed, text=SLOW, **values):
+    """Keys after the slow ones were read; gives them, and what the program saw."""
+    saw = {}
+    monkeypatch.setattr(fetching.commands, "run", lambda ref, env, *_: (saw.update(env), printed)[1])
+    rules, environment, fetcher = making.rules(text), Environment(values, tmp_path), Fetcher(tmp_path)
+    fetch_keys(rules, environment, fetcher)
+    return resolve_keys(rules, environment, tmp_path, fetcher), saw
+
+
+def test_a_slow_key_is_used_like_any_other(tmp_path, monkeypatch):
+    found, _ = fetched(tmp_path, monkeypatch, REAL, MINE=OTHER)
+    assert ids(found) == ["openai/op", "openai/mine"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"), [("sk-dummy-x", "looks like a dummy"), (f"{REAL} ", "white space"), ("short", "shorter")]
+)
+def test_what_a_program_prints_is_judged_like_any_key(tmp_path, monkeypatch, printed, said):
+    found, _ = fetched(tmp_path, monkeypatch, printed)
+    assert found.states["openai/op"].startswith("cmd:op read x ") and said in found.states["openai/op"]
+
+
+def test_programs_see_no_key_of_the_gateway(tmp_path, monkeypatch):
+    keys = {"MINE": OTHER, "GATEWAY_MINE": OTHER, "ANTHROPIC_API_KEY_2": OTHER, "GATEWAY_OPENAI_API_KEY": OTHER}
+    _, saw = fetched(tmp_path, monkeypatch, REAL, VAULT_TOKEN="t", **keys)
+    assert saw == {"VAULT_TOKEN": "t"}
+
+
+def test_a_slow_key_that_was_not_read_is_unusable(tmp_path):
+    found = resolved(tmp_path, SLOW, MINE=OTHER)
+    assert ids(found) == ["openai/mine"] and "valetkey check" in found.states["openai/op"]

@@ -80,6 +80,25 @@ def test_live_ends_a_turn_with_its_totals():
     assert ("setupComplete" in events[0], spent) == (True, [(counts["promptTokenCount"], counts["responseTokenCount"])])
 
 
+SPEAKS = {"setup": {"model": "models/m", "generationConfig": {"responseModalities": ["AUDIO"]}}}
+
+
+def test_live_answers_sound_with_sound():
+    sound = {"realtimeInput": {"audio": {"data": "A" * 300, "mimeType": "audio/pcm"}}}
+    events, _ = talk(Live, SPEAKS, sound, {"realtimeInput": {"audioStreamEnd": True}})
+    usage = events[-1]["usageMetadata"]
+    assert [[each["modality"] for each in usage[name]] for name in ("promptTokensDetails", "responseTokensDetails")] == [
+        ["AUDIO"], ["AUDIO"],
+    ]  # fmt: skip
+
+
+def test_what_is_said_is_written_down_and_counted():
+    session = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+    sound = {"type": "input_audio_buffer.append", "audio": "A" * 300}
+    events, spent = talk(Realtime, {"type": "session.update", "session": session}, sound, {"type": "input_audio_buffer.commit"})
+    assert (events[1]["usage"]["input_tokens"], spent[0][0], len(spent)) == (3, 3, 2)
+
+
 @pytest.mark.parametrize("data", [b"[]", b"\xff", "hello"])
 def test_what_is_no_document_is_empty(data):
     assert heard(data) == {}

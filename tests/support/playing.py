@@ -20,7 +20,7 @@ from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
-from valetkey.assembly import assemble_on
+from support.assembling import assembled
 from valetkey.proxy import stream
 from valetkey.proxy.alarms import Alarms
 from valetkey.proxy.runtime import Runtime
@@ -84,7 +84,7 @@ class Play:
         runtime.clock = lambda: EPOCH + self.time.now
         runtime.chance = lambda: 0.0
         runtime.alarms = Alarms(self.time.later, lambda client, event: self._queue.append(event), lambda client: True)
-        self.addons = assemble_on(runtime)
+        self.addons = assembled(runtime)
         self.to_client = b""
         self.to_server = b""
         self.flows: list[http.HTTPFlow] = []
@@ -107,7 +107,7 @@ class Play:
         """Send `chunks` from the client, then perhaps leave; play until nothing moves any more."""
         with taddons.context() as context:
             context.master.addons.add(Proxyserver())
-            stream.install(self.addons[3].traffic)  # type: ignore[attr-defined]
+            stream.install(self.addons.lifecycle.traffic)
             try:
                 layer_context = Context(self._client, context.options)
                 layer_context.server.address = (LOCAL, self._port)
@@ -176,7 +176,7 @@ class Play:
         data = command.args()[0]
         if isinstance(data, http.HTTPFlow) and data not in self.flows:
             self.flows.append(data)
-        for addon in self.addons[:3]:
+        for addon in self.addons.on_the_way:
             handler = getattr(addon, command.name, None)
             result = handler(data) if handler else None
             if inspect.isawaitable(result):

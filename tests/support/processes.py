@@ -32,7 +32,7 @@ REAL_KEYS = {
 }
 PROVIDER_HOSTS = (
     "api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "openrouter.ai", "api.groq.com",
-    "api.mistral.ai", "api.deepseek.com",
+    "api.mistral.ai", "api.deepseek.com", "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.eu-west-1.amazonaws.com",
 )  # fmt: skip
 
 
@@ -77,6 +77,7 @@ class Gateway:
         tool: str = "mitmdump",
         arguments: Sequence[str] = (),
         scripts: Sequence[Path] = (),
+        modes: Sequence[str] | None = None,
     ) -> None:
         self.folder = folder
         self.proxy_port, self.api_port, self.web_port = free_ports(3)
@@ -91,7 +92,10 @@ class Gateway:
             + [f"  {line}" for line in (*allow, *quick, *gateway.splitlines())]
         )
         self.write_rules(rules)
-        self._command = self._build(tool, dial, ca, arguments, scripts)
+        self._has_api = modes is None
+        doors = [f"regular@127.0.0.1:{self.proxy_port}", f"reverse:http://valetkey.invalid@127.0.0.1:{self.api_port}"]
+        chosen = [word for mode in (doors if modes is None else modes) for word in ("--mode", mode)]
+        self._command = self._build(tool, dial, ca, [*chosen, *arguments], scripts)
         self._env = self._environment(env, dial)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -106,8 +110,6 @@ class Gateway:
         for script in scripts:
             command += ["-s", str(script)]
         command += ["-s", str(GATEWAY), "--set", f"rules={self.rules}", "--set", f"confdir={self.confdir}"]
-        command += ["--mode", f"regular@127.0.0.1:{self.proxy_port}"]
-        command += ["--mode", f"reverse:http://valetkey.invalid@127.0.0.1:{self.api_port}"]
         if tool == "mitmweb":
             command += ["--no-web-open-browser", "--web-host", "127.0.0.1", "--web-port", str(self.web_port)]
             command += ["--set", "web_password=test"]
@@ -132,7 +134,9 @@ class Gateway:
         return self
 
     def healthy(self) -> bool:
-        """Whether /health answers 200."""
+        """Whether /health answers 200; without the door for it, whether the process has said that it is ready."""
+        if not self._has_api:
+            return "valetkey is ready" in self.output()
         try:
             return httpx.get(f"{self.api}/health", trust_env=False, timeout=2).status_code == 200
         except httpx.HTTPError:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from support import frames
 from valetkey.model import Format
 
 SSE, NDJSON, PLAIN = "text/event-stream; charset=utf-8", "application/x-ndjson", "application/json"
@@ -85,6 +86,8 @@ STREAMS = [
     pytest.param(Format.GEMINI_GENERATE, SSE, GEMINI, id="gemini"),
     pytest.param(Format.GEMINI_GENERATE, PLAIN, GEMINI_ARRAY, id="gemini array"),
     pytest.param(Format.OLLAMA_CHAT, NDJSON, OLLAMA, id="ollama"),
+    pytest.param(Format.BEDROCK_CONVERSE, frames.KIND, frames.RECORDED, id="converse"),
+    pytest.param(Format.BEDROCK_INVOKE, frames.KIND, frames.CLAUDE, id="invoke"),
 ]
 DOCUMENTS = {
     "chat": {"id": "c1", "model": "m", "usage": CHAT_USAGE},
@@ -102,4 +105,18 @@ DOCUMENTS = {
         "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5},
     },
     "ollama": {"model": "l", "usage": CHAT_USAGE},
+    "converse": {
+        "role": "assistant",
+        "usage": {"inputTokens": 13, "outputTokens": 82, "serverToolUsage": {}, "totalTokens": 95},
+    },
+    "invoke": {
+        "id": "msg_1",
+        "usage": {
+            "inputTokens": 12,
+            "outputTokens": 9,
+            "cacheReadInputTokens": 7,
+            "cacheWriteInputTokens": 5,
+            "cacheDetails": [{"ttl": "5m", "inputTokens": 3}, {"ttl": "1h", "inputTokens": 2}],
+        },
+    },
 }

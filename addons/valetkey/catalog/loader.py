@@ -12,10 +12,22 @@ from pydantic import ValidationError
 
 from ..errors import CatalogError
 from ..formats import LEAST_LENGTH
-from ..model import Auth, Endpoint, ErrorRule, LimitFacts, ProviderFacts, Surface, UsageFacts
-from .schema import AuthFacts, EndpointFacts, ErrorFacts, LimitTable, ProviderFile, SurfaceFacts, UsageTable
+from ..model import Auth, Endpoint, ErrorRule, Guess, LimitFacts, ProviderFacts, Results, Surface, UnitPrice, UsageFacts
+from .schema import (
+    AuthFacts,
+    EndpointFacts,
+    ErrorFacts,
+    LimitTable,
+    ProviderFile,
+    ResultsFacts,
+    SurfaceFacts,
+    UnitPriceTable,
+    UsageTable,
+)
 
 FOLDER = Path(__file__).with_name("providers")
+_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+"""The one in C takes a seventh of the time, and every command begins by reading the catalogue."""
 
 
 def load_catalog(folder: Path | None = None) -> Mapping[str, ProviderFacts]:
@@ -24,7 +36,7 @@ def load_catalog(folder: Path | None = None) -> Mapping[str, ProviderFacts]:
     catalog = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
     if not catalog:
         raise CatalogError(f"{folder}: there is no provider file (*.yaml)")
-    _check_unique("host", ((name, host) for name, facts in catalog.items() for host in facts.hosts))
+    _check_unique("host", ((name, host) for name, facts in catalog.items() for host in _hosts(facts)))
     _check_unique("variable", ((name, env) for name, facts in catalog.items() for env in facts.env))
     _check_unique("default dialect", ((name, str(d)) for name, facts in catalog.items() for d in facts.default_for))
     return MappingProxyType(catalog)
@@ -43,8 +55,9 @@ def like(facts: ProviderFacts, name: str) -> ProviderFacts:
         name=name,
         title=f"{name} (like {facts.title})",
         hosts=(),
+        tenant_hosts=(),
         env=(variable,),
-        usage=replace(facts.usage, prices=None, cost_path=None),
+        usage=replace(facts.usage, prices=None, cost_path=None, unit_prices=(), batch_factor=None),
         include_usage=False,
         keys=True,
         default_for=(),
@@ -52,9 +65,13 @@ def like(facts: ProviderFacts, name: str) -> ProviderFacts:
     )
 
 
+def _hosts(facts: ProviderFacts) -> tuple[str, ...]:
+    return (*facts.hosts, *facts.tenant_hosts)
+
+
 def _load(path: Path) -> ProviderFacts:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe loaders
         return _facts(path.stem, ProviderFile.model_validate(raw))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogError(f"{path}: {error}") from error
@@ -70,7 +87,8 @@ def _facts(name: str, file: ProviderFile) -> ProviderFacts:
     return ProviderFacts(
         name=name,
         title=file.title,
-        hosts=file.hosts,
+        hosts=file.own_hosts,
+        stays_at_host=bool(file.regions),
         upstream=file.upstream,
         surfaces=tuple(surfaces.values()),
         env=file.env,
@@ -82,6 +100,7 @@ def _facts(name: str, file: ProviderFile) -> ProviderFacts:
         min_key_length=file.min_key_length,
         sources=_sources(file),
         default_for=file.default_for,
+        tenant_hosts=file.tenant_hosts,
     )
 
 
@@ -89,10 +108,11 @@ def _sources(file: ProviderFile) -> tuple[str, ...]:
     """Every link of the file, each once."""
     links = [link for surface in file.surfaces for link in (surface.source, surface.auth.source)]
     links += [file.usage.source, file.errors.source]
+    links += [e.results.source for surface in file.surfaces for e in surface.endpoints if e.results is not None]
+    links += [table.source for table in (file.usage.unit_prices, file.usage.batch) if table is not None]
     if file.limits is not None:
         links.append(file.limits.source)
-    if file.include_usage_source is not None:
-        links.append(file.include_usage_source)
+    links += [link for link in (file.include_usage_source, file.regions_source) if link is not None]
     return tuple(dict.fromkeys(links))
 
 
@@ -101,13 +121,20 @@ def _surface(surface: SurfaceFacts, before: Mapping[str, Surface]) -> Surface:
         endpoints = tuple(_endpoint(e) for e in surface.endpoints)
     else:
         endpoints = before[surface.same_as].endpoints
-    return Surface(surface.name, surface.dialect, surface.base, _auth(surface.auth), endpoints)
+    return Surface(surface.name, surface.dialect, surface.base, _auth(surface.auth), endpoints, surface.doubled)
 
 
 def _endpoint(facts: EndpointFacts) -> Endpoint:
     return Endpoint(
-        facts.own_name, facts.methods, facts.path, facts.format, facts.model, facts.stream, facts.group, facts.flavor, facts.free
+        facts.own_name, facts.methods, facts.path, facts.format, facts.model, facts.stream, facts.group, facts.flavor, facts.free,
+        _results(facts.results), facts.deferred,
     )  # fmt: skip
+
+
+def _results(facts: ResultsFacts | None) -> Results | None:
+    if facts is None:
+        return None
+    return Results(facts.documents or ("",), facts.flavors, facts.lines, facts.batch, facts.format, facts.when)
 
 
 def _auth(facts: AuthFacts) -> Auth:
@@ -126,6 +153,7 @@ def _error(rule: ErrorFacts) -> ErrorRule:
         rule.rest,
         rule.least,
         rule.page,
+        rule.header_begins,
     )
 
 
@@ -138,7 +166,20 @@ def _usage(table: UsageTable) -> UsageFacts:
     if table.like is not None:
         extractor, flavor = table.like.split("/")
         flavors = {"*": flavor}
-    return UsageFacts(extractor, MappingProxyType(flavors), table.prices, table.cost_path)
+    guesses = {
+        flavor: tuple({name: Guess(each.place, each.per) for name, each in counts.items()} for counts in sets)
+        for flavor, sets in table.guesses.items()
+    }
+    return UsageFacts(
+        extractor, MappingProxyType(flavors), table.prices, table.cost_path, MappingProxyType(table.counts),
+        MappingProxyType(guesses), _unit_prices(table.unit_prices), table.batch.factor if table.batch else None,
+    )  # fmt: skip
+
+
+def _unit_prices(table: UnitPriceTable | None) -> tuple[UnitPrice, ...]:
+    """One line per pattern, in the order of the file."""
+    lines = table.list if table is not None else ()
+    return tuple(UnitPrice(pattern, MappingProxyType(dict(e.per)), e.when) for e in lines for pattern in e.models)
 
 
 def _check_unique(what: str, pairs: Iterable[tuple[str, str]]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from ..model import Dialect, Format, Outcome, ResetFormat
 
@@ -23,8 +24,14 @@ def _https(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", value):
+    if not re.fullmatch(r"(\{region\})?[a-z0-9-]+(\.([a-z0-9-]+|\{region\}))+", value):
         raise ValueError("a host is a lower-case name without scheme, port or trailing dot")
+    return value
+
+
+def _tenants(value: str) -> str:
+    if not re.fullmatch(r"\*(\.[a-z0-9-]+){2,}", value):
+        raise ValueError("hosts of tenants are *. and the domain below which each has a name")
     return value
 
 
@@ -35,8 +42,8 @@ def _template(value: str) -> str:
 
 
 def _base(value: str) -> str:
-    if value and not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value):
-        raise ValueError("a base is empty or a path without a trailing slash")
+    if value and not re.fullmatch(r"(/([A-Za-z0-9_.-]+|\{[a-z_]+\}))+", value):
+        raise ValueError("a base is empty or a path without a trailing slash; a segment may be a {placeholder}")
     return value
 
 
@@ -49,6 +56,9 @@ def _unique(what: str, values: Iterable[str]) -> None:
 Source = Annotated[str, AfterValidator(_https)]
 Header = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 LimitHeader = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_*][A-Za-z0-9_.*]*$")]
+Count = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Positive = Annotated[Decimal, BeforeValidator(str), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=31 * 86_400, strict=True)]
 
 
@@ -69,6 +79,18 @@ class AuthFacts(Strict):
     source: Source
 
 
+class ResultsFacts(Strict):
+    """Answers of other calls inside an answer."""
+
+    documents: tuple[DottedPath, ...] = ()
+    flavors: tuple[str, ...] = Field(min_length=1)
+    lines: StrictBool = False
+    batch: StrictBool = False
+    format: Format | None = None
+    when: DottedPath | None = None
+    source: Source
+
+
 class EndpointFacts(Strict):
     """One path that may carry a credential."""
 
@@ -81,6 +103,8 @@ class EndpointFacts(Strict):
     group: str = "inference"
     flavor: str | None = None
     free: StrictBool = False
+    results: ResultsFacts | None = None
+    deferred: DottedPath | None = None
 
     @property
     def own_name(self) -> str:
@@ -103,6 +127,7 @@ class SurfaceFacts(Strict):
     auth: AuthFacts
     endpoints: tuple[EndpointFacts, ...] = ()
     same_as: str | None = None
+    doubled: StrictBool = False
     source: Source
 
     @model_validator(mode="after")
@@ -122,6 +147,7 @@ class ErrorFacts(Strict):
     json_: dict[str, str] = Field(default={}, alias="json")
     text: str | None = None
     header: Header | None = None
+    header_begins: str = ""
     without_header: Header | None = None
     rest: Seconds | None = None
     least: Seconds | None = None
@@ -131,6 +157,8 @@ class ErrorFacts(Strict):
     def _says_something(self) -> ErrorFacts:
         if not (self.status or self.json_ or self.text or self.header):
             raise ValueError("a line of the error table needs a status, json, text or header")
+        if self.header_begins and self.header is None:
+            raise ValueError("header_begins goes with header, and only with it")
         return self
 
 
@@ -173,6 +201,35 @@ class LimitTable(Strict):
         return self
 
 
+class GuessFacts(Strict):
+    """A count out of a number that is known."""
+
+    place: DottedPath
+    per: Positive
+
+
+class UnitPriceFacts(Strict):
+    """US dollars for one of each count."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    per: dict[Count, Positive] = Field(min_length=1)
+    when: dict[str, str] = {}
+
+
+class UnitPriceTable(Strict):
+    """Prices that `genai-prices` does not have, and where they were read."""
+
+    source: Source
+    list: tuple[UnitPriceFacts, ...] = Field(min_length=1)
+
+
+class BatchPrice(Strict):
+    """What a batch costs, times the usual price."""
+
+    factor: Positive
+    source: Source
+
+
 class UsageTable(Strict):
     """Where usage is read and priced; `like: openai/chat` borrows another provider's extractor."""
 
@@ -181,15 +238,22 @@ class UsageTable(Strict):
     prices: str | None = None
     cost_path: str | None = None
     like: str | None = Field(default=None, pattern=r"^[a-z]+/[a-z]+$")
+    counts: dict[str, dict[Count, tuple[DottedPath, ...]]] = {}
+    guesses: dict[str, tuple[dict[Count, GuessFacts], ...]] = {}
+    unit_prices: UnitPriceTable | None = None
+    batch: BatchPrice | None = None
     source: Source
 
 
 class ProviderFile(Strict):
-    """A provider file as a whole."""
+    """A provider file as a whole. Without an `upstream` the rules have to name one."""
 
     title: str
     hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
-    upstream: str
+    regions: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], ...] = ()
+    regions_source: Source | None = None
+    tenant_hosts: tuple[Annotated[str, AfterValidator(_tenants)], ...] = ()
+    upstream: str | None = None
     env: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], ...] = ()
     keys: StrictBool = True
     default_for: tuple[Dialect, ...] = ()
@@ -209,15 +273,41 @@ class ProviderFile(Strict):
                 raise ValueError(f"surface {surface.name}: same_as: {surface.same_as} is no surface above it")
         return self
 
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """The hosts by name: `{region}` is each of the regions. No glob, for `NAME.s3.amazonaws.com` is anybody's bucket."""
+        regions = self.regions or ("",)
+        return tuple(host.replace("{region}", region) for host in self.hosts for region in regions)
+
+    @model_validator(mode="after")
+    def _regions_agree(self) -> ProviderFile:
+        _unique("region", self.regions)
+        if bool(self.regions) != any("{region}" in host for host in self.hosts):
+            raise ValueError("regions go with {region} in the hosts, and only with it")
+        if self.regions and not all("{region}" in host for host in self.hosts):
+            raise ValueError("with regions, every host has {region}")
+        if bool(self.regions) != (self.regions_source is not None):
+            raise ValueError("regions need their source (regions_source)")
+        return self
+
     @model_validator(mode="after")
     def _agrees(self) -> ProviderFile:
-        parts = urlsplit(self.upstream)
-        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-            raise ValueError("an upstream is https, except on loopback")
-        if parts.path or parts.query:
-            raise ValueError("an upstream is scheme://host[:port]; paths belong to the surfaces")
+        self._check_upstream()
         if self.include_usage and self.include_usage_source is None:
             raise ValueError("include_usage needs its source (include_usage_source)")
         if self.keys and not self.env:
             raise ValueError("a provider with keys names the variables that hold them (env)")
         return self
+
+    def _check_upstream(self) -> None:
+        if self.upstream is None:
+            if self.hosts:
+                raise ValueError("a provider with hosts of its own has an upstream")
+            return
+        if self.tenant_hosts:
+            raise ValueError("hosts that anybody can register go with no upstream: the rules name the one that keys are for")
+        parts = urlsplit(self.upstream)
+        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
+            raise ValueError("an upstream is https, except on loopback")
+        if parts.path or parts.query:
+            raise ValueError("an upstream is scheme://host[:port]; paths belong to the surfaces")

@@ -1,6 +1,44 @@
-"""The command line: `valetkey run, env, check, keys, flows, usage, purge, audit, agents, demo, simulate`."""
+"""The command line: one module per group of commands; each adds its own to `app`."""
 
-from . import asking, auditing, checking, demo, exports, keyring, registering, running, simulating
+from . import (
+    asking,
+    auditing,
+    checking,
+    completing,
+    demo,
+    doctor,
+    executing,
+    exports,
+    firststeps,
+    importing,
+    keyring,
+    pricing,
+    providers,
+    registering,
+    running,
+    simulating,
+    storing,
+)
 from .app import app, main
 
-__all__ = ["app", "asking", "auditing", "checking", "demo", "exports", "keyring", "main", "registering", "running", "simulating"]
+__all__ = [
+    "app",
+    "asking",
+    "auditing",
+    "checking",
+    "completing",
+    "demo",
+    "doctor",
+    "executing",
+    "exports",
+    "firststeps",
+    "importing",
+    "keyring",
+    "main",
+    "pricing",
+    "providers",
+    "registering",
+    "running",
+    "simulating",
+    "storing",
+]

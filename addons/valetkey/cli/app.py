@@ -19,11 +19,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .. import __version__
 from ..catalog import load_catalog
 from ..errors import ConfigurationError, ValetkeyError
 from ..model import ProviderFacts
 from ..rules import Snapshot, load_snapshot
-from ..secrets import Environment
+from ..secrets import Environment, Fetcher
 from ..settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -42,6 +43,19 @@ UnusedRulesOption = Annotated[str | None, typer.Option("--rules", metavar="PATH"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"valetkey {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Agents call any LLM provider through this gateway without ever holding a key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What most commands begin with."""
@@ -51,12 +65,16 @@ class Loaded:
     catalog: dict[str, ProviderFacts]
 
 
-def load(rules: str | None) -> Loaded:
-    """Settings, rules and keys. Raises ConfigurationError."""
+def load(rules: str | None, *, slow: bool = False) -> Loaded:
+    """Settings, rules and keys. Raises ConfigurationError.
+
+    `slow`: also the keys whose reading takes a program or a store that may ask a person; without it they count as unusable.
+    """
     catalog = dict(load_catalog())
     settings = Settings.find(rules, Path.cwd(), CHECKOUT)
     environment = Environment.from_process(settings.folder)
-    return Loaded(settings, load_snapshot(settings.rules_path, catalog, environment), catalog)
+    fetcher = Fetcher(settings.folder, lambda text: typer.echo(f"valetkey: {text}", err=True)) if slow else None
+    return Loaded(settings, load_snapshot(settings.rules_path, catalog, environment, fetcher=fetcher), catalog)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

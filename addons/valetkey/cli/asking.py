@@ -7,7 +7,7 @@ from collections.abc import Generator, Set
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,10 +16,23 @@ from ..model import Receipt
 from ..policy.metering import format_usd
 from ..settings import resolve_ledger
 from .app import JsonOption, Loaded, RulesOption, ago, app, dump, load, say, table, until_the_reader_leaves
+from .completing import recorded
 
 Since = Annotated[str | None, typer.Option(help="Only calls since: 1h, 7d, 2026-11-21.")]
 Until = Annotated[str | None, typer.Option(help="Only calls before: 1h, 7d, 2026-11-21.")]
-Word = Annotated[str | None, typer.Option(help="Only calls with exactly this.")]
+
+
+def _word(column: str) -> Any:
+    """An option for calls that have exactly this in a column of the ledger."""
+    return typer.Option(help=f"Only calls with exactly this {column}.", autocompletion=recorded(column))
+
+
+Agent = Annotated[str | None, _word("agent")]
+Project = Annotated[str | None, _word("project")]
+Provider = Annotated[str | None, _word("provider")]
+Model = Annotated[str | None, _word("model")]
+KeyId = Annotated[str | None, _word("key")]
+Kind = Annotated[str | None, _word("outcome")]
 FOLLOW_EVERY = 0.5
 """Seconds."""
 _MOST = 1_000_000_000
@@ -39,12 +52,12 @@ def flows(
     rules: RulesOption = None,
     since: Since = None,
     until: Until = None,
-    agent: Word = None,
-    project: Word = None,
-    provider: Word = None,
-    model: Word = None,
-    key: Word = None,
-    outcome: Word = None,
+    agent: Agent = None,
+    project: Project = None,
+    provider: Provider = None,
+    model: Model = None,
+    key: KeyId = None,
+    outcome: Kind = None,
     refused: Annotated[
         bool | None, typer.Option("--refused/--not-refused", help="Only calls the gateway refused, or did not.")
     ] = None,
@@ -124,7 +137,7 @@ def usage(
     by: Annotated[str, typer.Option(help=f"Break down by, comma-separated: {', '.join(GROUPS)}.")] = "agent,model",
     since: Since = None,
     until: Until = None,
-    agent: Word = None,
+    agent: Agent = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show totals: calls, tokens, cost.

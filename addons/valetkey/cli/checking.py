@@ -26,7 +26,7 @@ def check(
         dump(json_schema())
         return
     try:
-        loaded = load(rules)
+        loaded = load(rules, slow=True)
     except ConfigurationError as error:
         if as_json:
             problems = error.problems if isinstance(error, RulesError) else [Problem(rules or "", 0, str(error))]

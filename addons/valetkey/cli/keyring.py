@@ -20,6 +20,7 @@ from ..rules.explain import near
 from ..secrets.probe import probe_id, shell_client
 from ..settings import resolve_ledger
 from .app import JsonOption, Loaded, RulesOption, app, dump, harmless, load, say, table
+from .completing import key_ids
 
 _DAY = 86_400
 _SQLITE = "sqlite:///"
@@ -28,7 +29,7 @@ _NO_KEYS = "no keys were found; set e.g. GATEWAY_OPENAI_API_KEY, or name keys in
 
 commands = typer.Typer(no_args_is_help=False)
 app.add_typer(commands, name="keys")
-KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as in openai/1.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as in openai/1.", autocompletion=key_ids)]
 
 
 @commands.callback(invoke_without_command=True)
@@ -39,7 +40,7 @@ def keys(context: typer.Context, rules: RulesOption = None, as_json: JsonOption 
     """
     if context.invoked_subcommand is not None:
         return
-    loaded = load(rules)
+    loaded = load(rules, slow=True)
     kept = _kept(loaded)
     now = time.time()
     costs = None if kept is None else _costs_today(loaded, now)
@@ -228,14 +229,14 @@ def reset(context: typer.Context, id: KeyArgument, rules: RulesOption = None) ->
 
 
 def _order(context: typer.Context, rules: str | None, verb: str, id: str) -> None:
-    loaded = load(_rules(context, rules))
+    loaded = load(rules_of(context, rules))
     _known(loaded.snapshot, id)
     with closing(StateStore(_state_path(loaded))) as store:
         store.order(verb, id, time.time())
     say(f"{verb} {id}: ordered; a running gateway takes it within a second, a later start at once")
 
 
-def _rules(context: typer.Context, rules: str | None) -> str | None:
+def rules_of(context: typer.Context, rules: str | None) -> str | None:
     """`--rules` after the command's name, or before it."""
     return rules or (context.parent.params.get("rules") if context.parent else None)
 
@@ -252,7 +253,10 @@ def _known(snapshot: Snapshot, id: str) -> None:
 @commands.command("test")
 def trial(
     context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The keys to test; all when none is named.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="The keys to test; all when none is named.", autocompletion=key_ids),
+    ] = None,
     rules: RulesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -260,7 +264,7 @@ def trial(
 
     **Examples:** `valetkey keys test` · `valetkey keys test openai/1 openai/2`
     """
-    snapshot = load(_rules(context, rules)).snapshot
+    snapshot = load(rules_of(context, rules), slow=True).snapshot
     for id in ids or ():
         _known(snapshot, id)
     chosen = list(dict.fromkeys(ids or snapshot.states))

@@ -5,16 +5,20 @@ from .chat_usage import UsageChunkFilter
 from .decode import DecodeError, Decoder, decoder
 from .encoded import EncodedWatch, decoded
 from .errors import error_body, error_event
+from .eventstream import EVENT_STREAM, event_frame
 from .failures import Failure
 from .jsonscan import JsonScanError, Members, Span, pick, scan, value
+from .multipart import with_field
 from .opening import Opening, read_whole
-from .request import RequestFacts, read_multipart_model, read_request
+from .request import FormFacts, RequestFacts, asked_in_form, asked_in_json, read_form_request, read_request
+from .results import ResultsTap
 from .scrub import LEAST_LENGTH, Scrubber, ScrubStream
 from .splice import splice
 from .sse import SseEvent, SseParser
 from .usage import UsageTap, estimate_usage
 
 __all__ = [
+    "EVENT_STREAM",
     "LEAST_LENGTH",
     "BindingTap",
     "Bindings",
@@ -22,10 +26,12 @@ __all__ = [
     "Decoder",
     "EncodedWatch",
     "Failure",
+    "FormFacts",
     "JsonScanError",
     "Members",
     "Opening",
     "RequestFacts",
+    "ResultsTap",
     "ScrubStream",
     "Scrubber",
     "Span",
@@ -33,18 +39,22 @@ __all__ = [
     "SseParser",
     "UsageChunkFilter",
     "UsageTap",
+    "asked_in_form",
+    "asked_in_json",
     "conversation",
     "decoded",
     "decoder",
     "error_body",
     "error_event",
     "estimate_usage",
+    "event_frame",
     "of_request",
     "pick",
-    "read_multipart_model",
+    "read_form_request",
     "read_request",
     "read_whole",
     "scan",
     "splice",
     "value",
+    "with_field",
 ]

@@ -63,6 +63,7 @@ _OPENAI = {
     "file_id": "file",
     "file_ids": "file",
     "input_file_id": "file",
+    "input_files": "file",  # Mistral's batches
     "training_file": "file",
     "validation_file": "file",
     "vector_store_id": "vector_store",
@@ -78,7 +79,7 @@ _OPENAI = {
     "user_id": "user_id",
 }
 _CHAT = {name: _OPENAI[name] for name in ("file_id", "model", "prompt_cache_key", "session_id", "user_id")}
-_ELSEWHERE = ("batch_id", "assistant_id", "thread_id", "input_file_id", "training_file", "validation_file")
+_ELSEWHERE = ("batch_id", "assistant_id", "thread_id", "input_file_id", "input_files", "training_file", "validation_file")
 _RESPONSES = {name: kind for name, kind in _OPENAI.items() if name not in _ELSEWHERE}
 _ANTHROPIC = {"file_id": "file", "container": "container", "user_id": "user_id"}
 _GEMINI = {
@@ -86,6 +87,8 @@ _GEMINI = {
     "cached_content": "cached",
     "fileUri": "file",
     "file_uri": "file",
+    "fileName": "file",  # the input of a batch
+    "file_name": "file",
     "previous_interaction_id": "interaction",
     "model": "model",
 }
@@ -123,19 +126,24 @@ _PREFIX = re.compile("|".join(_PREFIXES))
 _ANY = "|".join(_COLLECTIONS)
 _IN_PATH = re.compile(rf"/({_ANY})/([^/?#]+)")
 _CREATING = re.compile(rf"/({_ANY})(?:/[^/?#]+(?:/(?:cancel|complete))?)?/?(?:[?#]|\Z)")
+_BATCH_OF_MODEL = re.compile(r":batch\w+(?:[?#]|\Z)")
 
 _STRING = re.compile(rb'\s*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _IN_METADATA = re.compile(rb'"metadata"\s*+:\s*+\{[^{}]*+\Z')
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\{")
 _FILE_NAME = re.compile(r"(?:^|/)files/([^/?#:]+)")
 _CREATED = re.compile(
-    rb'"(id|name|uri|encrypted_content|(?:output_|error_)?file_id|container_id|vector_store_id|fine_tuned_model)"'
+    rb'"(id|name|uri|encrypted_content|(?:output_|error_)?file_id|(?:output|error)_file|responsesFile|container_id|vector_store_id'
+    rb'|fine_tuned_model)"'
     rb'\s{0,8}:\s{0,8}"'
 )
 _CREATED_KINDS = {
     "file_id": "file",
     "output_file_id": "file",
     "error_file_id": "file",
+    "output_file": "file",
+    "error_file": "file",
+    "responsesFile": "file",
     "container_id": "container",
     "vector_store_id": "vector_store",
     "fine_tuned_model": "model",
@@ -506,6 +514,8 @@ def _created_kind(format: Format, path: str) -> str | None:
         return "response"
     if format is Format.ANTHROPIC_MESSAGES:
         return ""
+    if format is Format.GEMINI_OTHER and _BATCH_OF_MODEL.search(path):
+        return "batch"
     last = _CREATING.search(path) if format in _OTHERS else None
     kind = _COLLECTIONS[last[1]] if last else None
     return kind if kind != "model" or "/tunedModels" in path else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..model import Dialect, Format
+from .eventstream import event_frame
 
 _OPENAI_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -20,6 +21,10 @@ _GOOGLE_STATUS = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ABORTED",
     413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
+}  # fmt: skip
+_AWS_TYPES = {
+    401: "AccessDeniedException", 403: "AccessDeniedException", 404: "ResourceNotFoundException", 408: "ModelTimeoutException",
+    429: "ThrottlingException", 503: "ServiceUnavailableException", 504: "ModelTimeoutException",
 }  # fmt: skip
 
 
@@ -39,6 +44,9 @@ def error_event(format: Format, status: int, reason: str, message: str) -> bytes
             return b"event: response.failed\ndata: " + _dump(event) + b"\n\n"
         case Format.OLLAMA_CHAT | Format.OLLAMA_GENERATE:
             return _dump(body) + b"\n"
+        case Format.BEDROCK_CONVERSE | Format.BEDROCK_INVOKE:
+            kind = str(body["code"])
+            return event_frame(kind[:1].lower() + kind[1:], _dump({"message": message}), "exception")
         case _:
             return b"data: " + _dump(body) + b"\n\n"
 
@@ -72,11 +80,18 @@ def _ollama(status: int, reason: str, message: str) -> Mapping[str, Any]:
     return {"error": message}
 
 
+def _bedrock(status: int, reason: str, message: str) -> Mapping[str, Any]:
+    """`code` is where SDKs of AWS look for the exception when no header names it."""
+    kind = _AWS_TYPES.get(status, "ValidationException" if status < 500 else "InternalServerException")
+    return {"code": kind, "message": message}
+
+
 _BODIES: Mapping[Dialect, Callable[[int, str, str], Mapping[str, Any]]] = {
     Dialect.OPENAI: _openai,
     Dialect.ANTHROPIC: _anthropic,
     Dialect.GEMINI: _gemini,
     Dialect.OLLAMA: _ollama,
+    Dialect.BEDROCK: _bedrock,
 }
 
 

@@ -29,29 +29,35 @@ _STATUS: Mapping[str, int] = {
     for status, words in {
         # https://platform.openai.com/docs/guides/error-codes; those of `response.failed`:
         # https://github.com/openai/openai-python/blob/main/src/openai/types/responses/response_error.py
-        400: "context_length_exceeded invalid_prompt invalid_encrypted_content previous_response_not_found content_filter "
+        # https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
+        400: "validationexception servicequotaexceededexception conflictexception "
+        "context_length_exceeded invalid_prompt invalid_encrypted_content previous_response_not_found content_filter "
         "content_policy_violation image_content_policy_violation invalid_image invalid_image_format invalid_base64_image "
         "invalid_image_url invalid_image_mode image_too_large image_too_small image_parse_error image_file_too_large "
         "unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found unsupported_parameter "
         "unsupported_value invalid_value missing_required_parameter string_above_max_length tool_use_failed "
         "json_validate_failed invalid_argument failed_precondition out_of_range",
-        401: "invalid_api_key authentication_error invalid_authentication unauthenticated unauthorized account_deactivated",
+        401: "invalid_api_key authentication_error invalid_authentication unauthenticated unauthorized account_deactivated "
+        "unrecognizedclientexception expiredtokenexception",
         402: "billing_error insufficient_balance insufficient_credits payment_required",
-        403: "permission_error permission_denied forbidden unsupported_country_region_territory",
-        404: "not_found_error not_found model_not_found deploymentnotfound",
-        408: "request_timeout",
+        403: "permission_error permission_denied forbidden unsupported_country_region_territory accessdeniedexception",
+        404: "not_found_error not_found model_not_found deploymentnotfound resourcenotfoundexception",
+        408: "request_timeout modeltimeoutexception",
         409: "aborted already_exists",
         413: "request_too_large",
+        424: "modelerrorexception modelstreamerrorexception",
         # https://docs.mistral.ai/resources/error-glossary: 1300 is a rate limit, 3505 (below) the model's capacity.
         429: "rate_limit_exceeded rate_limit_error rate_limited rate_limit too_many_requests insufficient_quota quota_exceeded "
-        "credit_balance_exhausted billing_not_active usage_limit_reached resource_exhausted 1300",
+        "credit_balance_exhausted billing_not_active usage_limit_reached resource_exhausted 1300 "
+        "throttlingexception modelnotreadyexception",
         498: "capacity_exceeded",  # https://console.groq.com/docs/errors: flex tier
         499: "cancelled",
-        500: "server_error internal_server_error internal_error api_error internal unknown data_loss",
+        500: "server_error internal_server_error internal_error api_error internal unknown data_loss internalserverexception",
         501: "unimplemented",
         502: "bad_gateway provider_unavailable",
         503: "server_is_overloaded slow_down service_unavailable_error service_unavailable unavailable engine_overloaded "
-        "overloaded 3505",
+        "overloaded 3505 "
+        "serviceunavailableexception",
         504: "timeout_error gateway_timeout deadline_exceeded vector_store_timeout",
         529: "overloaded_error",  # https://docs.claude.com/en/api/errors
     }.items()
@@ -77,7 +83,8 @@ class Failure:
     """An error that came inside a 200 answer, as it would have looked as an HTTP answer of its own.
 
     `status` is an HTTP status from 400 to 599. `body` is JSON in the shape of the dialect's error bodies with the provider's own
-    details in it, so that its error table reads it (`{"error": {...}}`, Anthropic's with `"type": "error"` before).
+    details in it, so that its error table reads it (`{"error": {...}}`, Anthropic's with `"type": "error"` before, and the flat
+    one of AWS).
     """
 
     status: int
@@ -100,11 +107,19 @@ def failure_of(format: Format, details: Mapping[str, Any] | str, around: Mapping
     document: dict[str, Any] = {"error": details if flat else named or {"message": "The provider reported an error."}}
     if format.dialect is Dialect.ANTHROPIC:
         document = {"type": "error", **document}
+    elif format.dialect is Dialect.BEDROCK:
+        document = _of_aws(named)
     try:
         body = json.dumps(document, separators=(",", ":")).encode()
     except RecursionError:  # nested just as deep as the parser could still read
         body = b'{"error":{"message":"The provider reported an error."}}'
     return Failure(_status(named, around or {}), body)
+
+
+def _of_aws(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The error as SDKs of AWS read it from a body: the name of the exception as `code`, beside the message."""
+    word = str(details.get("type") or "InternalServerException")
+    return {"code": word[:1].upper() + word[1:], "message": str(details.get("message") or "The provider reported an error.")}
 
 
 def reach(document: Any, path: str) -> Iterator[Any]:

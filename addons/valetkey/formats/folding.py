@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model import Format
+from .model_counts import COUNTS, METRICS, counts_in, totals
 
 Event = Mapping[str, Any]
 
@@ -148,6 +149,10 @@ class Fold:
     """The state after the events so far. `other_content` finds what is content besides text."""
 
     other_content: re.Pattern[bytes] = re.compile(rb"(?!)")
+    reads_whole = False
+    """Whether a whole body is folded too, since its usage stands under names of its own."""
+    members: tuple[str, ...] = ()
+    """What it needs of a whole body, besides the members that every format has."""
 
     def __init__(self) -> None:
         self.document: dict[str, Any] = {}
@@ -254,7 +259,7 @@ class ResponsesFold(Fold):
         kind = event.get("type", name)
         response = event.get("response")
         if isinstance(response, Mapping):
-            self._keep(response, (*_KEPT, "status", "tools"))
+            self._keep(response, (*_KEPT, "status", "tools", "background"))
             self._use(response.get("usage"))
             if kind in self._LAST and isinstance(response.get("output"), list):
                 self.document["output"] = [{"type": o.get("type")} for o in response["output"] if isinstance(o, Mapping)]
@@ -360,6 +365,7 @@ class OllamaFold(Fold):
     """Ollama's own lines: counts stand in the last, under names of their own; folded to OpenAI's."""
 
     other_content = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+    reads_whole = True
     _DONE = re.compile(rb'"done"\s*:\s*true')
 
     def read(self, name: str | None, event: Event) -> None:
@@ -376,6 +382,74 @@ class OllamaFold(Fold):
         return self._DONE.search(data) is not None or super().wants(name, data)
 
 
+class ConverseFold(Fold):
+    """Bedrock's Converse: usage stands in `metadata`, after the end.
+
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html
+    """
+
+    _INPUT = re.compile(rb'"input"\s*:\s*"(' + _STRING + rb')"', re.DOTALL)
+    _READ = ("messageStart", "metadata", "error")
+
+    def read(self, name: str | None, event: Event) -> None:
+        if name == "error":
+            self.error = event
+        self._keep(event, ("role",))
+        self._use(event.get("usage"))
+
+    def wants(self, name: str | None, data: bytes) -> bool:
+        return name in self._READ
+
+    def mark(self, name: str | None, data: bytes) -> None:
+        self.complete = self.complete or name == "messageStop"
+
+    def length(self, name: str | None, data: bytes) -> int:
+        if name != "contentBlockDelta":
+            return 0
+        return text_length(data) or sum(map(len, self._INPUT.findall(data)))
+
+    def is_content(self, name: str | None, data: bytes) -> bool:
+        return name == "contentBlockDelta"
+
+
+class InvokeFold(Fold):
+    """Bedrock's InvokeModel: the events and counts of whoever made the model, and Bedrock's own counts in the last one.
+
+    The model is the one that was asked for: prices depend on the region that its name begins with, which answers leave out.
+    """
+
+    reads_whole = True
+    members = (*COUNTS, METRICS)
+    _SAID = re.compile(rb'"(?:generation|outputText)"\s*:\s*"(' + _STRING + rb')"', re.DOTALL)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
+
+    def read(self, name: str | None, event: Event) -> None:
+        if name == "error" or event.get("type") == "error":
+            self.error = event
+        for place in (event.get("message"), event.get("metadata"), event):
+            if isinstance(place, Mapping):
+                self._keep(place, ("id",))
+                self._counts |= counts_in(place)
+        metrics = event.get(METRICS)
+        if isinstance(metrics, Mapping):
+            self._metrics = counts_in(metrics)
+            self.complete = True
+        self._use(totals({**self._metrics, **self._counts}))
+
+    def wants(self, name: str | None, data: bytes) -> bool:
+        return data.find(b'"usage"') >= 0 or data.find(b"invocationMetrics") >= 0 or data.find(b'"error"') >= 0
+
+    def length(self, name: str | None, data: bytes) -> int:
+        return text_length(data) or sum(map(len, self._SAID.findall(data)))
+
+    def is_content(self, name: str | None, data: bytes) -> bool:
+        return data.find(b'"content_block_delta"') >= 0 or data.find(b'"contentBlockDelta"') >= 0
+
+
 _FOLDS: Mapping[Format, type[Fold]] = {
     Format.OPENAI_CHAT: ChatFold,
     Format.OPENAI_COMPLETIONS: ChatFold,
@@ -384,6 +458,8 @@ _FOLDS: Mapping[Format, type[Fold]] = {
     Format.GEMINI_GENERATE: GeminiFold,
     Format.OLLAMA_CHAT: OllamaFold,
     Format.OLLAMA_GENERATE: OllamaFold,
+    Format.BEDROCK_CONVERSE: ConverseFold,
+    Format.BEDROCK_INVOKE: InvokeFold,
 }
 
 

@@ -22,7 +22,11 @@ from .usage import EVENT_LIMIT
 
 OPEN = 64
 """Most answers of a connection that are open at a time; of more, the oldest is given up as it stands."""
-_SPACE = b" \t\r\n\xef\xbb\xbf"
+_LIKE_JSON = re.compile(rb'[\s\0\xef\xbb\xbf\xfe\xff]*+\{[\s\0]*+["}]')
+"""What a binary message begins with that a lenient server may take for JSON, in UTF-16 and UTF-32 too. No protocol here sends sound
+as it is."""
+_MOST_NAMED = 8
+"""Most models that an address may name: each message is judged for all of them."""
 _LONGEST = 200
 """Characters of an id or a model's name that a provider gives; longer ones are none."""
 _STATUSES = {
@@ -50,6 +54,8 @@ class Ask:
     kind: str = ""
     requested: str | None = None
     route: str | None = None
+    writers: tuple[str, ...] = ()
+    """Those of the models that only write down what is said."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,20 +108,23 @@ class Talk:
     def __init__(self, models: Sequence[str] = ()) -> None:
         self.model = models[0] if models else None
         """The model of the connection, None where each message names its own."""
-        self._others = tuple(models[1:])
+        self.named = tuple(models)
+        """The models that its address names."""
         self._open: list[Answer] = []
         self._over: deque[str] = deque(maxlen=OPEN)
         """The ids of answers that ended lately; none ends twice."""
 
     def read(self, data: bytes, *, is_text: bool) -> Ask:
         """What a message of the agent asks for."""
-        if not is_text and data.lstrip(_SPACE)[:1] != b"{":
+        if not is_text and _LIKE_JSON.match(data) is None:
             return Ask()
+        if len(self.named) > _MOST_NAMED:
+            return Ask(problem=f"the address of the connection names more than {_MOST_NAMED} models")
         try:
             return self._read(data)
         except JsonScanError as error:
-            # JSON in binary is read as text is: some servers take either. What looks like it, but is none, is sound.
-            return Ask(problem=str(error)) if is_text or _decoded(data) is not None else Ask()
+            # JSON in binary is read as text is: some servers take either, and more of it than the grammar has.
+            return Ask(problem=str(error))
 
     def sent(self, ask: Ask, now: float) -> list[Answer]:
         """A message goes to the provider; gives the answers that are over with it."""
@@ -299,12 +308,15 @@ class RealtimeTalk(Talk):
         super().__init__(models)
         self._reported: str | None = None
         self._transcriber: str | None = None
+        self._writers: tuple[str, ...] = ()
+        """The models that the agent wants to write down what is said."""
         self._errors = 0
 
     @override
     def sent(self, ask: Ask, now: float) -> list[Answer]:
-        if ask.kind == "session.update" and ask.models and ask.models[0]:
-            self.model = ask.models[0]
+        if ask.kind == "session.update":
+            self._writers = ask.writers or self._writers
+            self.model = ask.models[0] if len(ask.models) > len(ask.writers) else self.model
         if ask.kind != "response.create":
             return []
         return self._opened(Answer("realtime", self.model, now, ask.size, None, ask.event, ask.requested, ask.route))
@@ -321,11 +333,17 @@ class RealtimeTalk(Talk):
         kind = _text(data, members, "type") or ""
         session = _inner(data, members, "session")
         found = [_at(data, session, path) for path in self._SESSION_MODELS] if session else []
-        own = (found[0],) if found and found[0] else (self.model, *self._others)
-        models = (*own, *filter(None, found[1:]))
+        # A provider may ignore what a session calls its model, so those of the address are always asked for as well.
+        own = tuple(dict.fromkeys(filter(None, (found[0] if found else None, self.model, *self.named)))) or (None,)
+        writers = tuple(filter(None, found[1:])) or (self._writers if kind.startswith("input_audio_buffer.") else ())
+        sets_up = kind.endswith("session.update")
+        only_writes = session is None or (sets_up and _text(data, session, "type") == "transcription")
+        if own == (None,) and writers and only_writes:
+            own = ()  # no model answers here
+        models = (*own, *writers)
         wants = kind in ("response.create", "session.update")
         size = 0 if kind == "input_audio_buffer.append" else len(data)
-        return Ask(models, wants, None, _text(data, members, "event_id"), size=size, kind=kind)
+        return Ask(models, wants, None, _text(data, members, "event_id"), size=size, kind=kind, writers=writers)
 
     def _matters(self, data: bytes) -> bool:
         return self._MARKS.search(data) is not None

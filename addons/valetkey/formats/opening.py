@@ -15,6 +15,7 @@ from typing import Any
 from ..model import Dialect, Format
 from .decode import DecodeError, Decoder, decoder
 from .elements import ElementParser
+from .eventstream import EVENT_STREAM, EventStreamParser
 from .failures import ERROR_EVENTS, Failure, failure_in, failure_of, holds
 from .lines import LineParser
 from .sse import SseEvent, SseParser
@@ -97,6 +98,21 @@ _GEMINI = _Shape(
 _OLLAMA_SAYS = ("message.^role", "response", "thinking", "done")
 _OLLAMA = _Shape(marks=frozenset({"message", "response", "done"}), chunk=_OLLAMA_SAYS, whole=_OLLAMA_SAYS)
 
+_CONVERSE = _Shape(
+    marks=frozenset({"output", "stopReason"}),
+    events={
+        "messageStart": (),
+        "contentBlockStart": ("start",),
+        "contentBlockDelta": ("delta.^type",),
+        "contentBlockStop": (),
+        "messageStop": ("stopReason",),
+        "metadata": (),
+    },
+    whole=("output.message.content.*.^type", "stopReason!=end_turn"),
+)
+# The model's own events; those of Anthropic's say what they are, others pass as they come.
+_INVOKE = _Shape(marks=frozenset(), events=_ANTHROPIC.events, whole=())
+
 _STREAMED: Mapping[Format, _Shape] = {
     Format.OPENAI_CHAT: _CHAT,
     Format.OPENAI_COMPLETIONS: _CHAT,
@@ -105,6 +121,8 @@ _STREAMED: Mapping[Format, _Shape] = {
     Format.GEMINI_GENERATE: _GEMINI,
     Format.OLLAMA_CHAT: _OLLAMA,
     Format.OLLAMA_GENERATE: _OLLAMA,
+    Format.BEDROCK_CONVERSE: _CONVERSE,
+    Format.BEDROCK_INVOKE: _INVOKE,
 }
 _ANY = _Shape(marks=frozenset(), whole=())
 """An answer that is always whole: it can be an error, and is not judged else. A batch or a file may rightly hold an `error`."""
@@ -128,10 +146,12 @@ class _Reader:
         self._shape = shape or _ANY
         self._kind = (content_type or "").partition(";")[0].strip().lower()
         self._limit = self._left = limit
-        self._parser: _Sse | LineParser | ElementParser | None = None
+        self._parser: _Sse | LineParser | ElementParser | EventStreamParser | None = None
         self._held: bytearray | None = None
         self._decoder: Decoder | None = None
         self._decision: Failure | bool = shape is None
+        if self._kind == EVENT_STREAM:
+            self._parser = EventStreamParser(self._limit)
         try:
             self._decoder = decoder(content_encoding)
         except DecodeError:
@@ -174,7 +194,8 @@ class _Reader:
             self._held += data
         if self._parser is not None:
             self._judge_all(self._parser.feed(data))
-        if self._left == 0 and self._decision is False:
+        unreadable = isinstance(self._parser, EventStreamParser) and self._parser.lost
+        if (self._left == 0 or unreadable) and self._decision is False:
             self._decision = True
 
     def _begin(self, first: bytes) -> None:

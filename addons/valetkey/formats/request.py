@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from .jsonscan import JsonScanError, Members, scan, scan_inner, value
-
-_FIELD_LIMIT = 1024
-"""Longest model name in a form, in bytes; real ones stay below 100."""
-
-_HEADERS_LIMIT = 8 * 1024
-"""Longest headers of one part of a form, in bytes."""
-
-_PARTS_LIMIT = 1000
-"""Most places in a form that look like the beginning of a part."""
-
-_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE)
-_AFTER_MARK = re.compile(rb"(--)?[ \t]*+(?:\r\n|\Z)")
-_NAMED = rb"^content-disposition:[^\r\n]*;[ \t]*name"
-_IS_MODEL = re.compile(_NAMED + rb'[ \t]*=[ \t]*(?:"model"|model(?=[\s;]|\Z))', re.IGNORECASE | re.MULTILINE)
-_IS_ENCODED = re.compile(_NAMED + rb'(?:[ \t]*\*|[ \t]*=[ \t]*"[^"\r\n]*\\)', re.IGNORECASE | re.MULTILINE)
-"""A name that some servers decode and others do not: `name*=utf-8''model`, `name*0=mo`, or a backslash inside the quotes."""
-
-_FOLD = re.compile(rb"\r\n[ \t]+")
+from .multipart import FormReader, read_form
 
 _ROUTING = ("model", "stream", "stream_options")
+_FORM_FIELDS = ("model", "stream", "n", "size", "quality")
+_LONGEST = 40
+"""Characters of a size or a quality."""
+_MOST = 1000
+"""No call asks for more images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +40,54 @@ def read_request(body: bytes) -> RequestFacts:
     return RequestFacts(model, _value(body, members, "stream") is True, _include_usage(body, members), members)
 
 
-def read_multipart_model(body: bytes, content_type: str) -> str | None:
-    """The field `model` of a multipart form (audio, images); None where there is none.
+@dataclass(frozen=True, slots=True)
+class FormFacts:
+    """The same of a multipart form (audio, images). `reader` knows where its fields stand."""
 
-    Raises `JsonScanError` when two servers would not agree: the form has the field twice, it is longer than any name, or the
-    name of a field is encoded.
-    """
-    parts = [(_FOLD.sub(b" ", headers), content) for headers, content in _parts(body, content_type)]
-    if any(_IS_ENCODED.search(headers) for headers, _ in parts):
-        raise JsonScanError('the form has a field whose name is encoded; write it plainly, as in name="model"')
-    found = [content for headers, content in parts if _IS_MODEL.search(headers)]
-    if len(found) > 1:
-        raise JsonScanError("the form has the field model more than once")
-    if found and len(found[0]) > _FIELD_LIMIT:
-        raise JsonScanError(f"the form's field model is longer than {_FIELD_LIMIT} bytes")
-    model = found[0].decode("utf-8", "surrogateescape").strip() if found else None
+    model: str | None
+    stream: bool
+    reader: FormReader
+
+
+def read_form_request(body: bytes, content_type: str) -> FormFacts:
+    """Read a multipart form. Raises `JsonScanError` for anything that two servers could read differently."""
+    reader = read_form(body, content_type, _FORM_FIELDS)
+    found = reader.fields.get("model")
+    model = found.value.decode("utf-8", "surrogateescape").strip() if found else None
     _check_model(model)
-    return model
+    return FormFacts(model, _text(reader, "stream").lower() == "true", reader)
+
+
+def asked_in_json(body: bytes, facts: RequestFacts) -> dict[str, int | str]:
+    """What a price may depend on, by the words of the catalogue: `characters` (of `input`), `n`, `size`, `quality`."""
+    text = _value(body, facts.members, "input")
+    words = {name: _value(body, facts.members, name) for name in ("n", "size", "quality")}
+    return _asked(words) | ({"characters": len(text)} if isinstance(text, str) else {})
+
+
+def asked_in_form(facts: FormFacts) -> dict[str, int | str]:
+    """The same of a form; `bytes` is the size of its files."""
+    reader, count = facts.reader, _text(facts.reader, "n")
+    words = {"n": int(count) if count.isdecimal() and len(count) < 5 else None}
+    return _asked(words | {name: _text(reader, name) for name in ("size", "quality")}) | {"bytes": reader.file_bytes}
+
+
+def _asked(words: Mapping[str, object]) -> dict[str, int | str]:
+    count = words.get("n")
+    found: dict[str, int | str] = {"n": count if type(count) is int and 0 < count <= _MOST else 1}
+    texts = {name: words.get(name) for name in ("size", "quality")}
+    return found | {name: text for name, text in texts.items() if isinstance(text, str) and 0 < len(text) <= _LONGEST}
+
+
+def _text(reader: FormReader, name: str) -> str:
+    found = reader.fields.get(name)
+    return found.value.decode("utf-8", "replace").strip() if found else ""
 
 
 def _check_model(model: str | None) -> None:
     """Half a surrogate pair is no text, and what ends a line or a string may end the name for one server and not for another."""
     if model is not None and not model.isprintable():
         raise JsonScanError("the model's name holds a character that cannot be printed")
-
-
-def _parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
-    """The headers and the first bytes of the content of each part of a form (RFC 7578). No file is copied."""
-    boundary = _BOUNDARY.search(content_type)
-    if boundary is None:
-        return
-    lines = _delimiters(body, b"--" + (boundary[1] or boundary[2]).encode("latin-1", "replace"))
-    for (_, begin), (end, _) in pairwise(lines):
-        blank = body.find(b"\r\n\r\n", begin - 2, min(end, begin + _HEADERS_LIMIT))
-        if blank >= 0:
-            yield body[begin:blank], body[blank + 4 : min(end - 2, blank + 4 + _FIELD_LIMIT + 1)]
-
-
-def _delimiters(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Where the lines that delimit parts begin and end, up to the closing one; the end of the body closes as well."""
-    at = body.find(mark)
-    for _ in range(_PARTS_LIMIT):
-        if at < 0:
-            yield len(body) + 2, len(body)
-            return
-        rest = _AFTER_MARK.match(body, at + len(mark))
-        if rest and (at == 0 or body[at - 2 : at] == b"\r\n"):
-            yield at, rest.end()
-            if rest[1]:
-                return
-        at = body.find(mark, at + len(mark))
-    raise JsonScanError(f"the form has more than {_PARTS_LIMIT} parts")
 
 
 def _value(body: bytes, members: Members, name: str) -> object:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..model import Format
 from .decode import DecodeError, Decoder, decoder
 from .elements import ElementParser
+from .eventstream import EVENT_STREAM, EventStreamParser
 from .folding import Fold, Likeness, OllamaFold, fold_for, text_length
 from .jsonscan import JsonScanError, pick
 from .lines import LineParser
@@ -21,9 +23,11 @@ EVENT_LIMIT = 32 * 1024 * 1024
 """Largest event of a stream that is read. Gemini puts an image and the usage into one; a large image takes 20 MB."""
 
 _WHOLE = (
-    "model", "usage", "usageMetadata", "modelVersion", "id", "responseId", "service_tier", "x_groq", "error", "tools",
-    "done", "prompt_eval_count", "eval_count",
+    "model", "usage", "meta", "usageMetadata", "modelVersion", "id", "responseId", "service_tier", "x_groq", "error", "tools",
+    "done", "prompt_eval_count", "eval_count", "usage_info", "duration", "background",
 )  # fmt: skip
+_MEDIA = re.compile(r"\s*(?:(?:audio|image|video)/|text/(?:plain|vtt)|application/(?:x-subrip|ogg))", re.IGNORECASE)
+"""Content types of answers that rightly are no JSON."""
 _BYTES_PER_TOKEN = 4
 _LESSONS = 8
 """Events that may differ in more than their text, until a stream is taken for one where all do."""
@@ -63,6 +67,9 @@ class UsageTap:
         self._decoder: Decoder | None = None
         self._is_plain = content_encoding in (None, "", "identity")
         self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
+        self._is_media = _MEDIA.match(content_type or "") is not None
+        self._is_opaque = False
+        """Whether the answer is sound, an image or plain text, and reports nothing."""
         self._whole = bytearray()
         self._whole_document: dict[str, Any] | None = None
         try:
@@ -92,6 +99,11 @@ class UsageTap:
         document = self.document or {}
         return next((found for name in ("id", "responseId") if isinstance(found := document.get(name), str)), None)
 
+    @property
+    def takes_frame(self) -> bool:
+        """Whether the answer is a stream of frames, and stands between two."""
+        return isinstance(self._parser, EventStreamParser) and self._parser.at_rest
+
     def feed(self, data: bytes) -> None:
         """Take a chunk as it came over the wire."""
         if self.problem is not None or self._decoder is None:
@@ -120,11 +132,13 @@ class UsageTap:
             self._read_whole()
             return
         self._read_events(self._parser.end())
+        if isinstance(self._parser, EventStreamParser) and self._parser.lost:
+            self.problem = self.problem or "the frames of the answer cannot be read"
         if self._parser.oversized:
             self.problem = self.problem or f"an event is larger than {EVENT_LIMIT} bytes"
 
     def _take(self, data: bytes) -> None:
-        if self.problem is not None or not data:
+        if self.problem is not None or self._is_opaque or not data:
             return
         if self._parser is None and not self._whole:
             # Blank lines keep a connection alive until the body begins (DeepSeek); its first bytes tell what it is.
@@ -134,7 +148,11 @@ class UsageTap:
             self._read_chunk(self._parser, data)
             return
         if not self._whole and data and data[:1] not in (b"{", b"\xef"):
-            self.problem = "the answer is no JSON object"  # sound, an image, a page: not worth its memory
+            if self._is_media:
+                self._is_opaque = self.saw_content = True
+                self.events = 1
+            else:
+                self.problem = "the answer is no JSON object"  # a page: not worth its memory
             return
         self._whole += data
         self.saw_content = self.saw_content or bool(data)
@@ -219,7 +237,7 @@ class UsageTap:
         self.events = 1
         self.output_chars = text_length(body)
         small = _decoded(body) if len(body) <= _SMALL else None
-        found = _members(body, _WHOLE, small)
+        found = _members(body, (*_WHOLE, *self._fold.members), small)
         if found is None:
             self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
@@ -229,7 +247,7 @@ class UsageTap:
 
     def _native(self, found: dict[str, Any]) -> dict[str, Any]:
         """The members of a whole body with `usage` where the extractors look for it."""
-        if isinstance(self._fold, OllamaFold):
+        if self._fold.reads_whole:
             self._fold.read(None, found)
             return dict(self._fold.document)
         groq = found.get("x_groq")
@@ -262,13 +280,15 @@ class _Sse:
         return [(event.event, event.data) for event in self._inner.end()]
 
 
-_Events = _Sse | LineParser | ElementParser
+_Events = _Sse | LineParser | ElementParser | EventStreamParser
 
 
 def _parser_for(kind: str, fold: Fold) -> _Events | None:
     """The parser that a content type asks for; None leaves it to the first bytes."""
     if kind == "text/event-stream":
         return _Sse()
+    if kind == EVENT_STREAM:
+        return EventStreamParser(EVENT_LIMIT)
     if kind == "application/x-ndjson" or (isinstance(fold, OllamaFold) and kind != "application/json"):
         return LineParser(EVENT_LIMIT)
     return None

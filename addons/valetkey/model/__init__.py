@@ -17,7 +17,19 @@ from .config import (
     Upstream,
     Window,
 )
-from .facts import Auth, Endpoint, ErrorRule, LimitFacts, ProviderFacts, ResetFormat, Surface, UsageFacts
+from .facts import (
+    Auth,
+    Endpoint,
+    ErrorRule,
+    Guess,
+    LimitFacts,
+    ProviderFacts,
+    ResetFormat,
+    Results,
+    Surface,
+    UnitPrice,
+    UsageFacts,
+)
 from .formats import Dialect, Format
 from .outcome import Outcome
 from .receipt import Attempt, CostSource, Metering, Receipt, UsageSource
@@ -36,6 +48,7 @@ __all__ = [
     "ErrorRule",
     "Format",
     "GatewayRules",
+    "Guess",
     "Key",
     "KeySpec",
     "LimitFacts",
@@ -49,6 +62,7 @@ __all__ = [
     "Receipt",
     "Refusal",
     "ResetFormat",
+    "Results",
     "Rotation",
     "Route",
     "RouteRule",
@@ -56,6 +70,7 @@ __all__ = [
     "Surface",
     "Target",
     "Timeouts",
+    "UnitPrice",
     "Upstream",
     "UsageFacts",
     "UsageSource",

@@ -79,6 +79,8 @@ class GatewayRules:
     """A folder for redacted requests and answers; None: nothing is kept."""
     max_flows: int = 1000
     """Flows kept in mitmweb and the console."""
+    max_flow_bytes: int = 256 * 1024 * 1024
+    """Bytes of bodies and messages that these flows hold together."""
     max_connections: int = 4096
     """Connections of clients that are open at once; more are refused."""
 
@@ -99,6 +101,10 @@ class KeySpec:
     share: bool = False
     """Whether it may be used for a provider that it does not belong to."""
     line: int = 0
+    ttl: float | None = None
+    """Seconds after which a slow reference (keyring, cmd) is read anew; None: when a provider refuses the key."""
+    timeout: float = 10.0
+    """Seconds that reading a slow reference may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +141,19 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
-    """US dollars per million tokens for models that match `pattern`. None falls back to `input`."""
+    """US dollars per million tokens for models that match `pattern`. A cache's None falls back to `input`.
+
+    `per`: US dollars for one of another count (`input_characters`, `audio_seconds`, `output_images`); `input` and `output` may
+    then be None.
+    """
 
     pattern: str
-    input: Decimal
-    output: Decimal
+    input: Decimal | None
+    output: Decimal | None
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
     cache_write_1h: Decimal | None = None
+    per: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 Rotation = Literal["balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid"]
@@ -191,6 +202,11 @@ class Provider:
     prices: tuple[PriceOverride, ...] = ()
     configured: bool = False
     """Whether rules.yaml mentions it."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known where it is called: by the catalogue, else by the rules."""
+        return self.facts.upstream is not None or self.configured
 
     @property
     def named_on_loopback(self) -> bool:

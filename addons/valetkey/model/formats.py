@@ -12,6 +12,7 @@ class Dialect(StrEnum):
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
     OLLAMA = "ollama"
+    BEDROCK = "bedrock"
 
 
 class Format(StrEnum):
@@ -35,6 +36,9 @@ class Format(StrEnum):
     OLLAMA_CHAT = "ollama_chat"
     OLLAMA_GENERATE = "ollama_generate"
     OLLAMA_OTHER = "ollama_other"
+    BEDROCK_CONVERSE = "bedrock_converse"
+    BEDROCK_INVOKE = "bedrock_invoke"
+    BEDROCK_OTHER = "bedrock_other"
 
     @property
     def dialect(self) -> Dialect:

@@ -90,6 +90,11 @@ def destination(host: str, port: int, rules: Rules, own_ports: Collection[int]) 
     return None
 
 
+def is_opened(ip: str, port: int, rules: Rules) -> bool:
+    """Whether the rules themselves open an address, not only the name behind it."""
+    return _is_named(rules.gateway.egress_allow, None, _parse(ip), port)
+
+
 def _refusal(reason: str, text: str) -> Refusal:
     return Refusal(403, reason, text)
 

@@ -14,10 +14,10 @@ from typing import Literal
 
 from ..model import ProviderFacts, Refusal, Surface, Upstream
 from . import paths
-from .addresses import address_refusal, destination
+from .addresses import address_refusal, destination, is_opened
 from .authority import Authority, is_address, parse_authority, parse_host
 
-__all__ = ["ClientFacts", "Wire", "address_refusal", "agreement", "api_door", "destination", "may_carry"]
+__all__ = ["ClientFacts", "Wire", "address_refusal", "agreement", "api_door", "destination", "is_opened", "may_carry"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from genai_prices import Usage
@@ -27,7 +28,9 @@ from genai_prices.data import providers
 from genai_prices.types import ArrayMatch, ModelInfo, ModelPrice, TieredPrices
 from genai_prices.types import Provider as LibraryProvider
 
-from ..model import CostSource, Metering, PriceOverride, Provider
+from ..model import CostSource, Metering, PriceOverride, Provider, UnitPrice
+from . import pricelist
+from .pricelist import PriceList
 
 LIMIT = 10**12
 """No answer has a trillion tokens; larger numbers are nonsense or an attack on sums."""
@@ -35,6 +38,8 @@ LONGEST_MODEL = 200
 """Characters. A longer name is none, and must not fill caches and receipts."""
 _DECIMALS = 40
 """Digits after the point that a reported cost may have. `1e-999999999` is a number too, of a gigabyte when written out."""
+_FRACTION = 12
+"""Digits after the point of a price by the second."""
 _MILLION = Decimal(1_000_000)
 _USAGE_PLACES = ("usage", "usageMetadata")
 _CONTEXT = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
@@ -46,32 +51,72 @@ _FORMS = 64
 
 
 def measure(
-    document: Mapping[str, Any] | None, provider: Provider, flavor: str | None, model: str | None, when: float
+    document: Mapping[str, Any] | None,
+    provider: Provider,
+    flavor: str | None,
+    model: str | None,
+    when: float,
+    asked: Mapping[str, int | str] = MappingProxyType({}),
+    *,
+    batch: bool = False,
 ) -> Metering:
     """Usage and cost of an answer.
 
     `document` is the body, or what a stream folds to; `flavor` the endpoint's; `model` as asked for (the document's own wins);
-    `when` Unix seconds, since prices change.
+    `when` Unix seconds, since prices change; `asked` what of the request a price may depend on; `batch`: at the price of batches.
     """
-    if document is None:
-        return Metering()
-    reported = _model_of(document)
-    usage = _extract(document, provider, flavor)
-    if usage is None:
+    reported = _model_of(document) if document is not None else None
+    usage = _extract(document, provider, flavor) if document is not None else None
+    if usage is None and asked and flavor is not None and flavor in provider.facts.usage.counts:
+        return _measure_by_places(document or {}, provider, flavor, (reported, model), when, asked)
+    if document is None or usage is None:
         return Metering(model=reported)
     cost = _reported_cost(document, provider.facts.usage.cost_path)
     if cost is not None:
         return Metering(usage, "reported", cost, "reported", reported)
     if not _adds_up(usage):
         return Metering(model=reported)
-    cost, source = _price(usage, provider, (reported, model), when, _context(document))
+    context = _context(document)
+    if batch:
+        context = {"processing": "batch"}
+    cost, source = _price(usage, provider, (reported, model), when, context, asked)
     return Metering(usage, "reported", cost, source, reported)
+
+
+def measure_result(
+    document: Mapping[str, Any], provider: Provider, flavors: Sequence[str], when: float, *, batch: bool
+) -> Metering:
+    """Usage and cost of an answer that another call has made, of the first flavor that it reports usage in."""
+    found = Metering()
+    for flavor in flavors:
+        found = measure(document, provider, flavor, None, when, batch=batch)
+        if found.usage_source != "none":
+            break
+    return found
 
 
 def estimated(usage: Mapping[str, int], provider: Provider, model: str | None, when: float) -> Metering:
     """The price of an estimate."""
     cost, source = _price(usage, provider, (model,), when, {})
     return Metering(usage, "estimated", cost, source)
+
+
+def total(meters: Iterable[Metering]) -> Metering:
+    """The sum of what several answers report. Without the price of one there is none; a model is named if all have the same."""
+    usage: dict[str, int] = {}
+    cost: Decimal | None = None
+    models: set[str | None] = set()
+    is_priced = True
+    for meter in meters:
+        for name, count in meter.usage.items():
+            usage[name] = usage.get(name, 0) + count
+        models.add(meter.model)
+        is_priced = is_priced and meter.cost_usd is not None
+        cost = (cost or Decimal(0)) + (meter.cost_usd or 0)
+    if not models:
+        return Metering()
+    source: CostSource = "prices" if is_priced else "none"
+    return Metering(usage, "reported", cost if is_priced else None, source, models.pop() if len(models) == 1 else None)
 
 
 def format_usd(cost: Decimal | None) -> str | None:
@@ -85,13 +130,64 @@ def format_usd(cost: Decimal | None) -> str | None:
 # Usage.
 
 
+def _measure_by_places(
+    document: Mapping[str, Any],
+    provider: Provider,
+    flavor: str,
+    models: tuple[str | None, ...],
+    when: float,
+    asked: Mapping[str, int | str],
+) -> Metering:
+    """Usage of sound and images: where the catalogue says that it stands; guessed where none of that has a price."""
+    facts, both = provider.facts.usage, {**document, "request": asked}
+    usage = {name: count for name, places in facts.counts[flavor].items() if (count := _count_at(both, places)) is not None}
+    cost, source = _price(usage, provider, models, when, {}, asked) if usage else (None, "none")
+    if cost is not None:
+        return Metering(usage, "reported", _rounded(cost), source, models[0])
+    for guesses in facts.guesses.get(flavor, ()):
+        numbers = {name: (_number_at(both, each.place) or 0) / each.per for name, each in guesses.items()}
+        guessed = {name: math.ceil(number) for name, number in numbers.items() if number}
+        cost, source = _price(guessed, provider, models, when, {}, asked) if guessed else (None, "none")
+        if cost is not None:
+            return Metering(usage | guessed, "estimated", _rounded(cost), source, models[0])
+    return Metering(usage, "reported" if usage else "none", None, "none", models[0])
+
+
+def _rounded(cost: Decimal) -> Decimal:
+    """Prices by the hour, for seconds, have endless fractions."""
+    return round(cost, _FRACTION) if -int(cost.as_tuple().exponent) > _FRACTION else cost
+
+
+def _count_at(document: Mapping[str, Any], places: Sequence[str]) -> int | None:
+    """The first count among some dotted paths; parts of a second round up."""
+    return next((math.ceil(number) for place in places if (number := _number_at(document, place)) is not None), None)
+
+
+def _number_at(document: Mapping[str, Any], path: str) -> Decimal | None:
+    value = at(document, path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LIMIT:
+        return None
+    return Decimal(str(value))
+
+
+def at(document: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
 def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None) -> dict[str, int] | None:
     facts = provider.facts.usage
-    library = _library(facts.extractor)
-    if library is None or flavor is None:
+    if flavor is None:
         return None
-    own = facts.flavors.get(flavor) or facts.flavors.get("*") or flavor
-    reader = _reader(facts.extractor, own)
+    lender, _, own = (facts.flavors.get(flavor) or facts.flavors.get("*") or flavor).rpartition("/")
+    extractor = lender or facts.extractor
+    library = _library(extractor)
+    if library is None:
+        return None
+    reader = _reader(extractor, own)
     found = reader.read(document) if reader else None
     if reader is None or found is None:
         return _extract_by_library(document, library, own)
@@ -125,9 +221,8 @@ def _library(provider_id: str | None) -> LibraryProvider | None:
 
 
 @lru_cache(maxsize=1024)
-def _library_model(provider_id: str, name: str) -> ModelInfo | None:
-    library = _library(provider_id)
-    return library.find_model(name, all_providers=providers) if library else None
+def _library_model(listing: PriceList, provider_id: str, name: str) -> ModelInfo | None:
+    return listing.find(provider_id, name)
 
 
 def _counts(reported: Mapping[str, Any]) -> dict[str, int] | None:
@@ -210,20 +305,43 @@ def _steps(path: str | Sequence[str | ArrayMatch]) -> tuple[Any, ...]:
 
 
 def _price(
-    usage: Mapping[str, int], provider: Provider, models: tuple[str | None, ...], when: float, context: Mapping[str, str]
+    usage: Mapping[str, int],
+    provider: Provider,
+    models: tuple[str | None, ...],
+    when: float,
+    context: Mapping[str, str],
+    asked: Mapping[str, int | str] = MappingProxyType({}),
 ) -> tuple[Decimal | None, CostSource]:
-    """The first price that is known for one of `models`: the rules' own, else the library's."""
+    """The first price that is known for one of `models`: the rules' own, the library's, else the catalogue's."""
+    facts = provider.facts.usage
     known = [model for model in models if model and len(model) <= LONGEST_MODEL]
+    # Most models have a batch price of their own in the library.
+    factor = facts.batch_factor if facts.batch_factor and context.get("processing") == "batch" else Decimal(1)
     for model in known if provider.prices else ():
         for override in provider.prices:
             if fnmatchcase(model, override.pattern):
-                return _by_override(usage, override), "prices"
+                cost = _by_override(usage, override)
+                return (None, "none") if cost is None else (cost * factor, "prices")
     for model in known:
-        tariff = _tariff(provider.facts.usage.prices, model)
+        tariff = _tariff(facts.prices, model)
         cost = _by_tariff(usage, tariff, when, context) if tariff else None
-        if cost is not None:
-            return cost, "prices"
-    return None, "none"
+        if tariff is not None and cost is not None:
+            has_own = factor != 1 and cost != _by_tariff(usage, tariff, when, {})
+            return cost if has_own else cost * factor, "prices"
+    cost = _by_unit(usage, facts.unit_prices, known, asked) if facts.unit_prices else None
+    return (None, "none") if cost is None else (cost * factor, "prices")
+
+
+def _by_unit(
+    usage: Mapping[str, int], prices: Sequence[UnitPrice], models: Sequence[str], asked: Mapping[str, int | str]
+) -> Decimal | None:
+    """The first price that has a unit for one of the counts."""
+    for model in models:
+        for price in prices:
+            fits = fnmatchcase(model, price.pattern) and all(asked.get(name) == value for name, value in price.when.items())
+            if fits and not price.per.keys().isdisjoint(usage):
+                return sum((each * usage.get(name, 0) for name, each in price.per.items()), Decimal(0))
+    return None
 
 
 @dataclass(eq=False, slots=True)
@@ -274,9 +392,17 @@ class _Form:
         return tier, total
 
 
-@lru_cache(maxsize=1024)
+_OF_OTHER_UNITS = _Form((), (), (), [], wrong=True)
+"""Stands for a price in other units than those that were counted: characters, where tokens have a price."""
+
+
 def _tariff(prices: str | None, name: str) -> _Tariff | None:
-    library, known = _library(prices), _library_model(prices, name) if prices else None
+    return _tariff_of(pricelist.current(), prices, name)
+
+
+@lru_cache(maxsize=1024)
+def _tariff_of(listing: PriceList, prices: str | None, name: str) -> _Tariff | None:
+    library, known = listing.provider(prices), _library_model(listing, prices, name) if prices else None
     if library is None or known is None:
         return None
     variants = known.price_variants or ()
@@ -305,6 +431,8 @@ def _by_tariff(usage: Mapping[str, int], tariff: _Tariff, when: float, context: 
             forms.clear()
         form = forms[key] = _compiled(tariff, usage, moment or datetime.fromtimestamp(when, UTC), context)
     found = form.cost(usage) if form is not None and not form.wrong else None
+    if form is _OF_OTHER_UNITS:
+        return None
     if form is None or found is None:
         return _by_library(usage, tariff, when, context)
     tier, cost = found
@@ -340,9 +468,11 @@ def _compiled(tariff: _Tariff, usage: Mapping[str, int], moment: datetime, conte
     """The form for usage with these names and these zeros; None for what is left to the library."""
     try:
         prices = tariff.model.get_prices(moment, context)
+        priced = [(_units()[name], price) for name, price in vars(prices).items() if price is not None]
+        if priced and not any(unit.usage_key in usage for unit, _ in priced):
+            return _OF_OTHER_UNITS
         # What is not reported is nothing, or an error where a part of it is: the library's own rule is asked for that.
         counts = Usage(**usage)
-        priced = [(_units()[name], price) for name, price in vars(prices).items() if price is not None]
         is_plain = type(prices) is ModelPrice and all(unit.dimensions["family"] in _LINEAR for unit, _ in priced)
         tiers = [tier.start for _, price in priced if isinstance(price, TieredPrices) for tier in price.tiers]
         needed = {unit.usage_key for unit, _ in priced} | ({"input_tokens"} if tiers else set())
@@ -374,19 +504,27 @@ def _price_at(price: Decimal | TieredPrices, input_tokens: int) -> Decimal:
     return price
 
 
-def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal:
+def _by_override(usage: Mapping[str, int], price: PriceOverride) -> Decimal | None:
     """Tokens by kind times US dollars per million; a kind without a price of its own costs as input or output.
 
-    Such a price has no tiers, and what is not counted in tokens (web searches) is not in it.
+    Such a price has no tiers, and of what is not counted in tokens (sound, images, web searches) only what `per` names. None
+    where nothing that was counted has a price.
     """
+    other = [each * usage[name] for name, each in price.per.items() if name in usage]
+    if price.input is None or price.output is None:
+        return sum(other, Decimal(0)) if other else None
+    return sum(other, _by_tokens(usage, price, price.input, price.output))
+
+
+def _by_tokens(usage: Mapping[str, int], price: PriceOverride, input: Decimal, output: Decimal) -> Decimal:
     read, written = usage.get("cache_read_tokens", 0), usage.get("cache_write_tokens", 0)
     hour = usage.get("cache_write_1h_tokens", 0)
     plain = max(0, usage.get("input_tokens", 0) - read - written)
-    write_price = price.cache_write if price.cache_write is not None else price.input
+    write_price = price.cache_write if price.cache_write is not None else input
     hour_price = price.cache_write_1h if price.cache_write_1h is not None else write_price
-    read_price = price.cache_read if price.cache_read is not None else price.input
-    total = plain * price.input + read * read_price + max(0, written - hour) * write_price + hour * hour_price
-    return (total + usage.get("output_tokens", 0) * price.output) / _MILLION
+    read_price = price.cache_read if price.cache_read is not None else input
+    total = plain * input + read * read_price + max(0, written - hour) * write_price + hour * hour_price
+    return (total + usage.get("output_tokens", 0) * output) / _MILLION
 
 
 def _model_of(document: Mapping[str, Any]) -> str | None:
@@ -416,10 +554,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _reported_cost(document: Mapping[str, Any], path: str | None) -> Decimal | None:
     """The provider's own figure in US dollars, if it gives a sensible one."""
-    value: Any = document
-    for part in path.split(".") if path else ():
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if path is None or isinstance(value, bool) or not isinstance(value, int | float | str):
+    value = at(document, path) if path else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         cost = Decimal(str(value))

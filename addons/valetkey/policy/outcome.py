@@ -68,11 +68,15 @@ class _Answer:
         """Whether every condition of `rule` holds; cheap ones first."""
         return (
             (not rule.statuses or self._status in rule.statuses)
-            and (rule.header is None or rule.header in self._headers)
+            and (rule.header is None or self._has(rule.header, rule.header_begins))
             and (rule.without_header is None or rule.without_header not in self._headers)
             and (rule.text is None or rule.text.lower() in self.text())
             and all(value in self.at(path) for path, value in rule.json.items())
         )
+
+    def _has(self, header: str, beginning: str) -> bool:
+        value = self._headers.get(header)
+        return value is not None and value.startswith(beginning)
 
     def text(self) -> str:
         """The body as lower-case text."""

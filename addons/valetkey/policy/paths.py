@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -22,6 +22,11 @@ _TRICKS = re.compile(rf"%(?:{_ENCODED}|(?![0-9a-f]{{2}}))|//|[\\;?#]|[^\x21-\x7e
 _DOTS = re.compile(r"(^|/)\.\.?(/|$)")
 _PLACE = re.compile(r"\{([a-z_]+)(\*?)\}")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_PART = r"%2f[a-z0-9](?:[a-z0-9._-]|%3a|:)*"
+_FIELDS = r"aws[a-z-]*(?:%3a|:)[a-z0-9-]+(?:%3a|:)[a-z0-9-]*(?:%3a|:)\d*(?:%3a|:)"
+_ARN = re.compile(rf"(?<=/)arn(?:%3a|:){_FIELDS}[a-z-]+{_PART}(?:{_PART})?", re.IGNORECASE)
+"""The name of a resource of AWS, as a segment: slashes belong to it, and AWS's own SDKs write them so. No part begins with a dot.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html"""
 _SHOWN = 200
 """Characters of a path that a message shows."""
 
@@ -35,17 +40,20 @@ def check_path(path: str) -> Refusal | None:
 
 
 def _is_plain(path: str) -> bool:
+    path = _ARN.sub("arn", path) if "/arn" in path else path
     return path.startswith("/") and not _TRICKS.search(path) and not _DOTS.search(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An endpoint that a path led to. `path_model` is decoded; `rest` is the path under the surface's base, as it came."""
+    """An endpoint that a path led to. `path_model` is decoded; `base` and `rest` are the path as it came, cut at the surface's
+    base."""
 
     surface: Surface
     endpoint: Endpoint
     path_model: str | None
     rest: str
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Mapped:
 _LOCATED: Kept[Place] = Kept()
 _LOCATED_API: Kept[tuple[str, Place]] = Kept()
 _MAPPED: Kept[Mapped] = Kept()
+_AT_HOSTS: Kept[Provider] = Kept()
 
 
 def locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection[str] = ()) -> Place | Refusal:
@@ -75,18 +84,19 @@ def locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection
 
 
 def _locate(facts: ProviderFacts, method: str, path: str, open_groups: Collection[str]) -> Place | Refusal:
+    path = _with_one_slash(facts, path)
     refusal = check_path(path)
     if refusal is not None:
         return refusal
     wrong_method: Endpoint | None = None
-    for surface, endpoint, found in _matches(facts, path):
+    for surface, endpoint, base, found in _matches(facts, path):
         if ("GET" if method == "HEAD" else method) not in endpoint.methods:
             wrong_method = endpoint
             continue
         if endpoint.group != "inference" and endpoint.group not in open_groups:
             return _closed(facts, endpoint, path)
         model = found.groupdict().get("model")
-        return Place(surface, endpoint, unquote(model) if model else None, path[len(surface.base) :])
+        return Place(surface, endpoint, unquote(model) if model else None, path[len(base) :], base)
     if wrong_method is not None:
         return Refusal(
             405,
@@ -97,21 +107,27 @@ def _locate(facts: ProviderFacts, method: str, path: str, open_groups: Collectio
     return Refusal(403, "endpoint_not_allowed", text)
 
 
+def _with_one_slash(facts: ProviderFacts, path: str) -> str:
+    """The path with one slash at its beginning where an SDK of the provider writes two, and only under that base."""
+    doubled = path.startswith("//") and any(s.doubled and path.startswith(f"/{s.base}/") for s in facts.surfaces)
+    return path[1:] if doubled else path
+
+
 def _closed(facts: ProviderFacts, endpoint: Endpoint, path: str) -> Refusal:
     text = f"{path[:_SHOWN]} is closed; providers.{facts.name}.open: [{endpoint.group}] in rules.yaml opens it"
     return Refusal(403, "endpoint_closed", text)
 
 
-def _matches(facts: ProviderFacts, path: str) -> Iterator[tuple[Surface, Endpoint, re.Match[str]]]:
-    """Every endpoint whose template fits, longest base first."""
+def _matches(facts: ProviderFacts, path: str) -> Iterator[tuple[Surface, Endpoint, str, re.Match[str]]]:
+    """Every endpoint whose template fits, longest base first, with the base as it came."""
     for surface in sorted(facts.surfaces, key=lambda s: -len(s.base)):
-        if not path.startswith(surface.base + "/"):
+        based = _pattern(surface.base).match(path)
+        if based is None or path[based.end() : based.end() + 1] != "/":
             continue
-        rest = path[len(surface.base) :]
         for endpoint in surface.endpoints:
-            found = _pattern(endpoint.path).fullmatch(rest)
+            found = _pattern(endpoint.path).fullmatch(path, based.end())
             if found:
-                yield surface, endpoint, found
+                yield surface, endpoint, based[0], found
 
 
 @lru_cache(maxsize=4096)
@@ -132,24 +148,64 @@ class HostTable:
 
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self._catalogue = {host: name for name, provider in providers.items() for host in provider.facts.hosts}
+        placed = {name: provider for name, provider in providers.items() if provider.is_placed}
         self._upstreams = {
-            (provider.upstream.scheme, provider.upstream.host, provider.upstream.port): name
-            for name, provider in providers.items()
+            (provider.upstream.scheme, provider.upstream.host, provider.upstream.port): name for name, provider in placed.items()
+        }
+        self._tenants = {
+            tenants.removeprefix("*."): name for name, provider in providers.items() for tenants in provider.facts.tenant_hosts
         }
 
     def find(self, host: str, port: int, scheme: str) -> str | None:
-        """The provider at exactly this destination: its own hosts by https on 443, or a configured upstream."""
+        """The provider at exactly this destination: its own hosts by https on 443, or a configured upstream.
+
+        A host that tenants register is found too: `unnamed` tells whether the rules know it.
+        """
         name = parse_host(host)
         if name is None:
             return None
-        if scheme == "https" and port == _DEFAULT_PORTS["https"] and name in self._catalogue:
+        secure = scheme == "https" and port == _DEFAULT_PORTS["https"]
+        if secure and name in self._catalogue:
             return self._catalogue[name]
-        return self._upstreams.get((scheme, name, port))
+        found = self._upstreams.get((scheme, name, port))
+        return self._tenants.get(name.partition(".")[2]) if found is None and secure else found
 
     def downgrade(self, host: str, port: int, scheme: str) -> str | None:
         """The provider whose host is called over plain HTTP, which must be refused."""
         name = parse_host(host)
-        return self._catalogue.get(name) if name is not None and scheme == "http" else None
+        if name is None or scheme != "http":
+            return None
+        return self._catalogue.get(name) or self._tenants.get(name.partition(".")[2])
+
+
+def unnamed(provider: Provider, host: str) -> Refusal | None:
+    """Why a call may not go to a host that a tenant registered: the rules do not name it, and a key is for one of them only."""
+    facts = provider.facts
+    if not facts.tenant_hosts or parse_host(host) == provider.upstream.host:
+        return None
+    known = f"the rules name {provider.upstream.host}" if provider.is_placed else f"{provider.name} has no upstream yet"
+    fix = f"write providers.{provider.name}.upstream: https://{host}"
+    other = f", or another provider with like: {provider.name} and that upstream" if provider.is_placed else ""
+    text = f"{host} is not called, because anybody can register such a name and {known}; if it is yours, {fix}{other}"
+    return Refusal(403, "unnamed_upstream", text)
+
+
+def at_host(target: Provider, host: str) -> Provider:
+    """The provider at the host that a call names, where each of its hosts is a place of its own and the rules name none."""
+    facts = target.facts
+    if not facts.stays_at_host or target.upstream.origin != facts.upstream:
+        return target
+    name = parse_host(host)
+    if name is None or name not in facts.hosts:
+        return target
+    return _AT_HOSTS.get((id(target), name)) or _moved(target, name)
+
+
+def _moved(target: Provider, host: str) -> Provider:
+    """The provider with another host for its own upstream, made once: calls are known by the identity of what they go to."""
+    upstream = replace(target.upstream, host=host)
+    made = replace(target, upstream=upstream, facts=replace(target.facts, upstream=upstream.origin))
+    return _AT_HOSTS.put((id(target), host), made, target, host)
 
 
 def locate_api(
@@ -198,7 +254,7 @@ def _placed(provider: Provider, method: str, path: str) -> tuple[str, Place] | R
 def _candidates(providers: Mapping[str, Provider], path: str, anthropic_first: bool) -> Iterator[tuple[str, str]]:
     """Providers and paths to try, in order; a path without `/v1` is tried with the provider's base as well."""
     order = [Dialect.ANTHROPIC, Dialect.OPENAI] if anthropic_first else [Dialect.OPENAI, Dialect.ANTHROPIC]
-    for dialect in [*order, Dialect.GEMINI, Dialect.OLLAMA]:
+    for dialect in [*order, Dialect.GEMINI, Dialect.OLLAMA, Dialect.BEDROCK]:
         for name, provider in providers.items():
             if dialect in provider.facts.default_for:
                 yield name, path
@@ -233,7 +289,8 @@ def _mapped(target: Provider, place: Place, model: str | None) -> Mapped | None:
     same_model = place.endpoint.model != "path" or model == place.path_model
     same_template = endpoint.path == place.endpoint.path
     rest = place.rest if same_model and same_template else _filled(endpoint.path, place, model)
-    path = _base(target, surface) + rest
+    base = _base(target, surface, place)
+    path = "" if base is None else base + rest
     return Mapped(surface, endpoint, path) if _is_plain(path) else None
 
 
@@ -266,9 +323,16 @@ def _filled(template: str, place: Place, model: str | None) -> str:
     return _PLACE.sub(lambda m: found.get(m.group(1), ""), template)
 
 
-def _base(target: Provider, surface: Surface) -> str:
-    """The base path at the target's upstream. A prefix there takes the place of the primary surface's base."""
-    prefix = target.upstream.prefix
+def _base(target: Provider, surface: Surface, place: Place) -> str | None:
+    """The base path at the target's upstream. A prefix there takes the place of the primary surface's base.
+
+    A base may have placeholders (a project and its region). The agent fills them by calling that surface, else the rules do by
+    the prefix, up to where the placeholders end; None where nobody has.
+    """
+    prefix, last = target.upstream.prefix, surface.base.rfind("}") + 1
+    if last:
+        filled = place.base if place.surface == surface else ""
+        return prefix + surface.base[last:] if prefix is not None else filled or None
     if prefix is None:
         return surface.base
     primary = target.facts.surfaces[0].base

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..model import Key, Outcome, Provider
 from .affinity import Affinity
+from .counted import Counted
 from .gauges import Gauges
 from .health import Failure, Health, Mark, Place
 from .kept import Kept
@@ -60,6 +61,7 @@ class Pools:
     slots: Slots = field(default_factory=Slots)
     gauges: Gauges = field(default_factory=Gauges)
     affinity: Affinity = field(default_factory=Affinity)
+    counted: Counted = field(default_factory=Counted)
     current: dict[tuple[str, str], str] = field(default_factory=dict)
     """The key that a pool used last for a model or quota group, by (provider, group)."""
 
@@ -111,7 +113,12 @@ class Pools:
 
     def changes(self) -> dict[str, Mapping[str, Any]]:
         """What has changed since this was asked last, by kind, ready to be kept."""
-        found = {"mark": self.health.changes(), "use": self.gauges.changes(), "affinity": self.affinity.changes()}
+        found = {
+            "mark": self.health.changes(),
+            "use": self.gauges.changes(),
+            "affinity": self.affinity.changes(),
+            "counted": self.counted.changes(),
+        }
         return {kind: changed for kind, changed in found.items() if changed}
 
     def load(self, kept: Mapping[str, Mapping[str, Any]], now: float) -> None:
@@ -119,3 +126,4 @@ class Pools:
         self.health.load(kept.get("mark", {}), kept.get("disabled", {}), now)
         self.gauges.load(kept.get("use", {}), now)
         self.affinity.load(kept.get("affinity", {}), now)
+        self.counted.load(kept.get("counted", {}), now)

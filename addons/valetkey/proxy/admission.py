@@ -7,6 +7,8 @@ here, in the format of the provider it was meant for.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
@@ -56,7 +58,16 @@ def by_address(runtime: Runtime, flow: http.HTTPFlow, arrival: Arrival, passage:
         return _plain_http(request, passage.provider)
     passage.provider = name
     provider = _speak(passage)
-    return egress.agreement(facts) or _locate(passage, provider, request)
+    return _disagreement(flow, passage, facts) or _locate(passage, provider, request)
+
+
+def _disagreement(flow: http.HTTPFlow, passage: Passage, facts: egress.ClientFacts) -> Refusal | None:
+    """Why a call's words about its destination cannot be believed. A `reverse:` door may also be called by its own name."""
+    if not isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        return egress.agreement(facts)
+    names_provider = egress.agreement(replace(facts, tls=False)) is None
+    hosts = ("localhost",) if names_provider else _own_host(flow, passage)
+    return egress.api_door(hosts, heads.plain(flow.request.headers), _local_port(flow))
 
 
 def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
@@ -117,7 +128,9 @@ def client_facts(flow: http.HTTPFlow, arrival: Arrival) -> egress.ClientFacts:
 
 
 def _locate(passage: Passage, provider: Provider, request: http.Request) -> Refusal | None:
-    found = paths.locate(provider.facts, request.method, _bare(request.path), provider.open)
+    found = paths.unnamed(provider, request.host) or paths.locate(
+        provider.facts, request.method, _bare(request.path), provider.open
+    )
     if isinstance(found, Refusal):
         return found
     passage.place = found
@@ -164,7 +177,7 @@ def _own_host(flow: http.HTTPFlow, passage: Passage) -> tuple[str, ...]:
 
     A page that rebinds its own name to us cannot have such a Host: addresses are no names, and `gateway.hosts` lists ours alone.
     """
-    found = heads.get_all(flow.request.headers, b"host")
+    found = heads.get_all(flow.request.headers, b"host") or tuple(filter(None, [flow.request.authority]))
     named = parse_authority(found[0]) if len(found) == 1 else None
     sockname, port = flow.client_conn.sockname, _local_port(flow)
     if named is None or named.port not in (None, port):

@@ -9,9 +9,9 @@ from functools import partial
 from mitmproxy import ctx, http
 
 from ..errors import WireError
-from ..formats import UsageChunkFilter, UsageTap
+from ..formats import UsageChunkFilter
 from ..model import Outcome, Refusal
-from . import bindings, echo, heads, listing, refusals, views
+from . import bindings, echo, heads, listing, measuring, refusals, views
 from .guard import guarded
 from .passage import Passage
 from .pump import Pump
@@ -19,7 +19,7 @@ from .runtime import Runtime
 from .settlement import Settlement
 from .sockets import Sockets
 
-_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "cf-ray")
+_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid", "cf-ray")
 
 
 class ValetAnswers:
@@ -149,14 +149,8 @@ class ValetAnswers:
             answer.stream = self.pump(flow)
 
     def _open_pump(self, answer: http.Response, passage: Passage) -> Pump:
-        plan, place = passage.plan, passage.place
-        tap = None
-        if plan is not None and place is not None and place.endpoint.flavor is not None and answer.status_code < 300:
-            headers = answer.headers
-            limit = passage.snapshot.rules.gateway.max_body
-            tap = UsageTap(
-                place.endpoint.format, heads.get(headers, b"content-type"), heads.get(headers, b"content-encoding"), limit
-            )
+        plan = passage.plan
+        tap = measuring.open_tap(self.runtime, answer, passage)
         strip = plan is not None and plan.strip_usage_chunk and not heads.get(answer.headers, b"content-encoding")
         return Pump(
             tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage),

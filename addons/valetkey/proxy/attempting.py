@@ -56,6 +56,14 @@ _LEFT = "the agent left"
 _RETRY_LATER = (429, 503, 529)
 
 
+class OwnConnection(GetHttpConnection):
+    """Asks for a connection that nobody else uses, and so for a new one."""
+
+    def connection_spec_matches(self, connection: connection.Connection) -> bool:
+        """No connection that is there will do."""
+        return False
+
+
 class AttemptingStream(HttpStream):
     """One request, sent as often as its plan says."""
 
@@ -321,7 +329,10 @@ class AttemptingStream(HttpStream):
         self._late = False
         self._drop_ended_connections()
         self.set_alarm(limit)
-        server, error = yield GetHttpConnection((upstream.host, upstream.port), upstream.scheme == "https", via)
+        wanted = ((upstream.host, upstream.port), upstream.scheme == "https", via)
+        server, error = yield GetHttpConnection(*wanted)
+        if server is not None and self._is_taken(server):
+            server, error = yield OwnConnection(*wanted)
         self.no_alarm()
         if error:
             self._forget_failed_connections()
@@ -329,6 +340,15 @@ class AttemptingStream(HttpStream):
             return Trouble(text, None, Outcome.TIMEOUT if self._late else Outcome.NETWORK)
         self.context.server = self.flow.server_conn = server
         return None
+
+    def _is_taken(self, server: connection.Server) -> bool:
+        """Whether another stream of this HTTP/3 connection uses an upstream connection that carries one call at a time.
+
+        mitmproxy sees to this for HTTP/2 itself.
+        """
+        if server.alpn == b"h2" or not http_layers.is_h3_alpn(self.context.client.alpn):
+            return False
+        return any(stream.context.server is server for stream in self._parent.streams.values() if stream is not self)
 
     def _drop_ended_connections(self) -> None:
         """mitmproxy keeps every closed connection with its TLS layers as long as the client's lives: 70 kB for each failure.

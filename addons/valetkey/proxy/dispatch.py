@@ -147,6 +147,8 @@ class Dispatch:
         if key is not None and row is not None and row.marks.startswith("key") and self._is_changed(key):
             self._runtime.pools.ended(use, failure.outcome, now)
             return None
+        if key is not None and failure.outcome is Outcome.BAD_KEY:
+            self._runtime.doubt(key)
         return self._runtime.pools.failed(use, failure, now)
 
     def _is_changed(self, key: str) -> bool:

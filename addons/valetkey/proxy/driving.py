@@ -5,10 +5,10 @@ event loop. But nearly all hooks have nothing to wait for: their listeners are p
 it comes up, and its end is the next event of the same round. A hook with a coroutine among its listeners gets its task as
 ever, and one that turns out to wait goes on in a task from there.
 
-Three differences remain. For a plain function `asyncio.current_task` is the connection's own task, and the context variables
-that it sets are the connection's. A hook runs before what the layers command after it in the same event, not when that is
-done. And what has arrived meanwhile is seen after the end of the hook, not before: the order in which mitmproxy sees them is
-left to chance.
+What goes to one connection, with nothing else between, is written at once. Three differences remain. For a plain function
+`asyncio.current_task` is the connection's own task, and the context variables that it sets are the connection's. A hook runs
+before what the layers command after it in the same event, not when that is done. And what has arrived meanwhile is seen after
+the end of the hook, not before: the order in which mitmproxy sees them is left to chance.
 """
 
 from __future__ import annotations
@@ -58,25 +58,39 @@ async def server_event(self: server.ConnectionHandler, event: events.Event) -> N
         ended: deque[events.Event] = deque((event,))
         while ended:
             self.timeout_watchdog.register_activity()
+            unsent: list[commands.SendData] = []
             try:
                 for command in self.layer.handle_event(ended.popleft()):
                     if isinstance(command, commands.SendData):
-                        _send(self, command)
-                    elif isinstance(command, commands.StartHook):
+                        if unsent and unsent[0].connection is not command.connection:
+                            _send(self, unsent)
+                        unsent.append(command)
+                        continue
+                    if unsent:
+                        _send(self, unsent)
+                    if isinstance(command, commands.StartHook):
                         if _start(self, command) and command.blocking:
                             ended.append(events.HookCompleted(command))
                     else:
                         _carry_out(self, command)
+                if unsent:
+                    _send(self, unsent)
             except Exception:
+                _send(self, unsent)
                 self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
 
 
-def _send(handler: server.ConnectionHandler, command: commands.SendData) -> None:
-    io = handler.transports.get(command.connection)
+def _send(handler: server.ConnectionHandler, unsent: list[commands.SendData]) -> None:
+    """Send what goes to one connection, as one piece: a write is a system call. Forgets it."""
+    if not unsent:
+        return
+    data = unsent[0].data if len(unsent) == 1 else b"".join([command.data for command in unsent])
+    io = handler.transports.get(unsent[0].connection)
+    unsent.clear()
     if io is not None:
         assert io.writer
         if not io.writer.is_closing():
-            io.writer.write(command.data)
+            io.writer.write(data)
 
 
 def _carry_out(handler: server.ConnectionHandler, command: commands.Command) -> None:

@@ -10,7 +10,7 @@ from mitmproxy import http
 from mitmproxy.proxy.layers.http import HttpEvent, ResponseData, ResponseProtocolError
 from mitmproxy.websocket import WebSocketMessage
 
-from ..formats import DecodeError, EncodedWatch, ScrubStream, decoded, decoder
+from ..formats import EVENT_STREAM, DecodeError, EncodedWatch, ScrubStream, decoded, decoder
 from . import heads
 from .passage import Passage
 
@@ -71,7 +71,10 @@ def stream(answer: http.Response, passage: Passage) -> ScrubStream | EncodedWatc
     scrubber, encoding = passage.snapshot.vault.scrubber, content_encoding(answer)
     if not scrubber:
         return None
-    return EncodedWatch(scrubber, encoding, passage.snapshot.rules.gateway.max_body) if encoding else ScrubStream(scrubber)
+    framed = heads.get(answer.headers, b"content-type").partition(";")[0].strip().lower() == EVENT_STREAM
+    if not encoding and not framed:
+        return ScrubStream(scrubber)
+    return EncodedWatch(scrubber, encoding, passage.snapshot.rules.gateway.max_body, framed=framed)
 
 
 def is_readable(answer: http.Response) -> bool:

@@ -60,13 +60,31 @@ class _Reader(Http1Connection):
     """What both sides do alike."""
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """As the parent does, but trailers are dropped: nobody reads them, and they may hold a key."""
+        """As the parent does, but chunks that came together go on together, and trailers are dropped, which may hold a key."""
+        pieces: list[bytes] = []
         try:
-            yield from super().read_body(event)
+            for command in super().read_body(event):
+                if isinstance(command, ReceiveHttp) and isinstance(command.event, self.ReceiveData):
+                    pieces.append(command.event.data)
+                    continue
+                if pieces:
+                    yield self._received(pieces)
+                yield command
+            if pieces:
+                yield self._received(pieces)
         except NotImplementedError:  # trailers; they are out of the buffer already
+            if pieces:
+                yield self._received(pieces)
             yield from self._end_body()
         if len(self.buf) > HEAD_LIMIT and self.state == self.read_body:
             yield from self._fail(f"more than {HEAD_LIMIT} bytes around a chunk")
+
+    def _received(self, pieces: list[bytes]) -> ReceiveHttp:
+        """The event for pieces of a body, which are forgotten."""
+        assert self.stream_id is not None
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return ReceiveHttp(self.ReceiveData(self.stream_id, data))
 
     def _end_body(self) -> layer.CommandGenerator[None]:
         assert self.stream_id is not None and self.request is not None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from mitmproxy import connection, http
+from mitmproxy.proxy.mode_specs import ProxyMode, WireGuardMode
 
 from ..model import Caller, Refusal, Rules
 from ..policy import callers, identity
@@ -84,8 +85,13 @@ def requires_known(exposed: bool, rules: Rules) -> bool:
 
 def is_exposed(client: connection.Client) -> bool:
     """Whether a client came by a door that other machines may reach."""
-    host = client.proxy_mode.custom_listen_host
-    return host is not None and not is_local(host)
+    return is_open_to_others(client.proxy_mode)
+
+
+def is_open_to_others(mode: ProxyMode) -> bool:
+    """Whether a door listens beyond this machine, and lets in whoever comes. WireGuard asks for the key of its one client."""
+    host = mode.custom_listen_host
+    return host is not None and not is_local(host) and not isinstance(mode, WireGuardMode)
 
 
 @lru_cache(maxsize=64)

@@ -10,19 +10,21 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.addons.upstream_auth import parse_upstream_auth
 
 from ..errors import ConfigurationError, LedgerError, StartError
 from ..ledger import Archive, AuditedStore, AuditLog, LedgerWriter, open_store, state_path
 from ..ledger import Place as AuditPlace
-from ..rules import Watcher, load_snapshot
-from ..secrets import Environment
+from ..rules import Snapshot, Watcher, load_snapshot, renewed
+from ..secrets import Environment, Fetcher
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, driving, greeting, hooks, http1, privacy, shortcuts, stream
+from . import canary, doors, driving, greeting, hooks, http1, privacy, relay, shortcuts, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -46,6 +48,8 @@ class ValetLifecycle:
         self.probed: Sequence[object] = ()
         """The addons that the canary drives; set by the assembly, which knows them all."""
         self._task: asyncio.Task[None] | None = None
+        self._job: asyncio.Task[None] | None = None
+        """A reload, or keys that are read anew: one at a time, while state goes on to be kept."""
 
     def load(self, loader: Loader) -> None:
         """Declare our options."""
@@ -59,6 +63,9 @@ class ValetLifecycle:
             self.runtime.problem = problem
             raise exceptions.OptionsError(problem)
         self.runtime.tls_verified = not ctx.options.ssl_insecure
+        if "upstream_auth" in updated:
+            auth = ctx.options.upstream_auth
+            self.runtime.upstream_auth = parse_upstream_auth(auth) if auth else None
         if "mode" in updated and self.runtime.ready and not self._expected_modes():
             raise exceptions.OptionsError("the doors of a running gateway cannot be changed; restart it")
 
@@ -70,9 +77,13 @@ class ValetLifecycle:
     def done(self) -> None:
         """End: nothing is accepted any more, and the ledger is written out."""
         self.runtime.ready = False
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, self._job):
+            if task is not None:
+                task.cancel()
+        if self.runtime.fetcher is not None:
+            self.runtime.fetcher.stop()
         stream.uninstall()
+        relay.uninstall()
         http1.uninstall()
         shortcuts.uninstall()
         driving.uninstall()
@@ -101,12 +112,14 @@ class ValetLifecycle:
         privacy.check_authority(ctx.options.confdir)
         privacy.keep_private(ctx.options)
         ctx.options.update(**doors.REQUIRED)
+        _keep_upstream_auth_out_of_flows()
         self.runtime.ending = ctx.master.should_exit.is_set
-        self._load_rules()
+        await self._load_rules()
         self._open_ledger()
         await self._remember()
         self._look_into_streams()
         stream.install(self.traffic)
+        relay.install(lambda: self.runtime.snapshot.rules.gateway.max_body)
         http1.install(self.runtime.alarms)
         if ctx.options.valetkey_fast_hooks:
             shortcuts.install()
@@ -114,6 +127,7 @@ class ValetLifecycle:
                 driving.install()
         await canary.prove(self.runtime, self.probed)
         self._doors = doors.plan(ctx.options, self.runtime.snapshot.rules.gateway)
+        doors.check_targets(self._doors, self.runtime.is_provider)
         self.runtime.own_ports = _ports(self._doors)
         await doors.open_doors(ctx.options, ctx.master.addons.get("proxyserver").servers, self._doors)
         _keep_what_is_loaded()
@@ -121,10 +135,12 @@ class ValetLifecycle:
         for line in greeting.lines(self.runtime.snapshot, self._doors):
             logger.info("%s", line)
 
-    def _load_rules(self) -> None:
+    async def _load_rules(self) -> None:
         self.runtime.settings = settings = Settings.find(ctx.options.rules or None, Path.cwd(), self.checkout)
         self.runtime.environment = Environment.from_process(settings.folder)
-        snapshot = load_snapshot(settings.rules_path, self.runtime.catalog, self.runtime.environment)
+        environment = self.runtime.environment
+        self.runtime.fetcher = fetcher = Fetcher(settings.folder, lambda text: logger.info("valetkey: %s", text))
+        snapshot = await asyncio.to_thread(load_snapshot, settings.rules_path, self.runtime.catalog, environment, 1, fetcher)
         self.runtime.adopt(snapshot)
         for notice in snapshot.notices:
             logger.warning("valetkey: %s", notice)
@@ -172,30 +188,62 @@ class ValetLifecycle:
             ctx.options.update(store_streamed_bodies=True)
 
     async def _watch(self) -> None:
-        """Load changed rules; a bad file keeps the old ones in force."""
-        watcher = Watcher(self.runtime.snapshot.files, self.runtime.snapshot.seen)
+        """Load changed rules, and read keys anew; a bad file keeps the old rules in force."""
+        self._watcher = Watcher(self.runtime.snapshot.files, self.runtime.snapshot.seen)
         while True:
             await asyncio.sleep(POLL)
             if self.runtime.memory is not None:
                 await self.runtime.memory.sync()
-            if watcher.changed():
-                # What was read counts, not what the files are by now; after a failure, whatever they are now is known to be bad.
-                seen = self.runtime.snapshot.seen if await self._reload() else None
-                watcher = Watcher(self.runtime.snapshot.files, seen)
+            if self._job is not None and self._job.done():
+                self._job.result()
+                self._job = None
+            if self._job is None and (work := self._due()) is not None:
+                self._job = asyncio.get_running_loop().create_task(work, name="valetkey reload")
+
+    def _due(self) -> Coroutine[Any, Any, None] | None:
+        if self._watcher.changed():
+            return self._look_again()
+        fetcher = self.runtime.fetcher
+        return self._refresh(fetcher) if fetcher is not None and fetcher.is_due else None
+
+    async def _look_again(self) -> None:
+        # What was read counts, not what the files are by now; after a failure, whatever they are now is known to be bad.
+        seen = self.runtime.snapshot.seen if await self._reload() else None
+        self._watcher = Watcher(self.runtime.snapshot.files, seen)
+
+    async def _refresh(self, fetcher: Fetcher) -> None:
+        """Read slow keys anew; a changed one is used from the next call on."""
+        old, settings, environment = self.runtime.snapshot, self.runtime.settings, self.runtime.environment
+        assert settings is not None and environment is not None
+        new = await asyncio.to_thread(renewed, old, settings.rules_path, environment, fetcher)
+        if new is None:
+            return
+        self._take(new)
+        for notice in new.notices:
+            if notice not in old.notices:
+                logger.warning("valetkey: %s", notice)
+        logger.info("valetkey: keys were read anew")
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in force; what is known of keys with another value is forgotten."""
+        self.runtime.adopt(snapshot)
+        if self.runtime.memory is not None:
+            self.runtime.memory.check_values()
 
     async def _reload(self) -> bool:
         old, settings, environment = self.runtime.snapshot, self.runtime.settings, self.runtime.environment
         assert settings is not None and environment is not None
+        catalog, revision = self.runtime.catalog, old.revision + 1
         try:
             environment.refresh()
             # Ten thousand rules take a second, in which calls go on.
-            new = await asyncio.to_thread(load_snapshot, settings.rules_path, self.runtime.catalog, environment, old.revision + 1)
+            new = await asyncio.to_thread(
+                load_snapshot, settings.rules_path, catalog, environment, revision, self.runtime.fetcher
+            )
         except ConfigurationError as error:
             logger.error("valetkey: the rules stay as they were; the changed file cannot be used:\n%s", error)
             return False
-        self.runtime.adopt(new)
-        if self.runtime.memory is not None:
-            self.runtime.memory.check_values()
+        self._take(new)
         if self.runtime.writer is not None:
             self.runtime.writer.set_retention(new.rules.gateway.retention)
         for notice in new.notices:
@@ -220,6 +268,13 @@ def _keep_what_is_loaded() -> None:
     gc.set_threshold(*OFTEN)
 
 
+def _keep_upstream_auth_out_of_flows() -> None:
+    """mitmproxy's addon writes the password into flows, where it is shown and saved, also into those of the base-URL door."""
+    theirs = ctx.master.addons.get("upstreamauth")
+    if theirs is not None:
+        ctx.master.addons.remove(theirs)
+
+
 def _tell(task: asyncio.Task[None]) -> None:
     """A defect in the background would end reloads without a word."""
     error = None if task.cancelled() else task.exception()
@@ -229,9 +284,8 @@ def _tell(task: asyncio.Task[None]) -> None:
 
 def _ports(opened: doors.Doors) -> frozenset[int]:
     """Our own ports, which no call may be sent to; mitmweb's too."""
-    ports = {address.port for address in (opened.proxy, opened.api) if address}
     web_port = getattr(ctx.options, "web_port", None)
-    return frozenset(ports | ({web_port} if web_port else set()))
+    return opened.ports | ({web_port} if web_port else set())
 
 
 def _give_up(reason: str, status: int) -> None:

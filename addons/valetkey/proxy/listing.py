@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from mitmproxy import http
 
 from ..formats import JsonScanError, pick, splice
@@ -25,10 +27,8 @@ def trim(answer: http.Response, provider: Provider, format: Format) -> bool:
         return False
     place, name = _LISTS[format]
     body = answer.get_content(strict=False) or b""
-    try:
-        entries = pick(body, [place]).get(place)
-    except JsonScanError:
-        return False
+    bare = body.lstrip().startswith(b"[")
+    entries = _bare(body) if bare else _entries(body, place)
     if not isinstance(entries, list):
         return False
     names = [str(entry.get(name)) for entry in entries if isinstance(entry, dict)]
@@ -36,5 +36,20 @@ def trim(answer: http.Response, provider: Provider, format: Format) -> bool:
     kept = [entry for entry in entries if isinstance(entry, dict) and str(entry.get(name)) in allowed]
     if len(kept) == len(entries):
         return False
-    answer.content = splice(body, set={place: kept})
+    answer.content = json.dumps(kept, separators=(",", ":")).encode() if bare else splice(body, set={place: kept})
     return True
+
+
+def _entries(body: bytes, place: str) -> object:
+    try:
+        return pick(body, [place]).get(place)
+    except JsonScanError:
+        return None
+
+
+def _bare(body: bytes) -> object:
+    """A listing that is the list alone (Together, GitHub Models)."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -18,7 +18,7 @@ from ..ledger import Order, StateStore
 from ..policy.health import TABLE, Mark, Scope
 from .runtime import Runtime
 
-KINDS = ("mark", "use", "affinity", "disabled")
+KINDS = ("mark", "use", "affinity", "counted", "disabled")
 SWEEP_EVERY = 60.0
 """Seconds between two looks for marks that are long over."""
 _SALT = 16

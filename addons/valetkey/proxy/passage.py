@@ -5,7 +5,7 @@ A flow is saved, shown and replayed; so whatever could name a secret or is no pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import urandom
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ from .pump import Pump
 
 if TYPE_CHECKING:
     from .dispatch import Dispatch
+    from .measuring import Sheet
 
 TargetForm = Literal["origin", "absolute", "authority"]
 
@@ -77,6 +78,8 @@ class Passage:
     attempts: list[Attempt] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     pump: Pump | None = None
+    sheet: Sheet | None = None
+    """What the answers inside the answer come to, where it holds some."""
     dispatch: Dispatch | None = None
     wake: Callable[[], None] = lambda: None
     """Wakes the stream that waits for a permit; set by the stream layer."""
@@ -87,6 +90,8 @@ class Passage:
     first_content: float | None = None
     request_id: str | None = None
     request_bytes: int = 0
+    terms: Mapping[str, int | str] = field(default_factory=dict)
+    """What of the request a price may depend on: characters, number and size of images."""
     outcome: Outcome | None = None
     asked: bool = False
     """Whether a request has gone out that did not fail, so that a provider may bill it."""

@@ -11,14 +11,18 @@ from mitmproxy import http
 from ..formats import (
     Bindings,
     DecodeError,
+    FormFacts,
     JsonScanError,
     RequestFacts,
+    asked_in_form,
+    asked_in_json,
     conversation,
     decoder,
     of_request,
-    read_multipart_model,
+    read_form_request,
     read_request,
     splice,
+    with_field,
 )
 from ..model import Call, Format, Key, Provider, Refusal, Route, Target
 from ..policy import credentials, paths, routing
@@ -32,12 +36,21 @@ _INCLUDE_USAGE = "stream_options.include_usage"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The request body as read: `plain` is decoded, `facts` None where there is no JSON object to read."""
+    """The request body as read: `plain` is decoded, `facts` None where there is no JSON object to read, `form` where no form."""
 
     plain: bytes
     encoded: bool = False
     facts: RequestFacts | None = None
     model: str | None = None
+    form: FormFacts | None = None
+    form_type: str = ""
+    """The content type of the form, which holds its boundary."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a stream is asked for."""
+        found = self.facts or self.form
+        return found is not None and found.stream
 
 
 def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
@@ -45,21 +58,37 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
     assert passage.place is not None
     body = flow.request.raw_content or b""
     passage.request_bytes = len(body)
-    if passage.place.endpoint.model != "body" or not body:
-        return Content(body, model=passage.place.path_model)
+    endpoint, model = passage.place.endpoint, passage.place.path_model
+    if not body or (endpoint.model != "body" and endpoint.stream != "body"):
+        return Content(body, model=model)
     encoding = heads.get(flow.request.headers, b"content-encoding")
     try:
         plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
-        return _parse(plain, bool(encoding), heads.get(flow.request.headers, b"content-type"))
+        content = _parse(plain, bool(encoding), heads.get(flow.request.headers, b"content-type"))
+        _note_asked(passage, content)
+        return content if endpoint.model == "body" else replace(content, model=model)
     except (JsonScanError, DecodeError) as error:
         return Refusal(400, "invalid_body", f"the request body cannot be read: {error}")
 
 
 def _parse(plain: bytes, encoded: bool, content_type: str) -> Content:
     if content_type.lower().startswith("multipart/"):
-        return Content(plain, encoded, None, read_multipart_model(plain, content_type))
+        form = read_form_request(plain, content_type)
+        return Content(plain, encoded, None, form.model, form, content_type)
     facts = read_request(plain)
     return Content(plain, encoded, facts, facts.model)
+
+
+def _note_asked(passage: Passage, content: Content) -> None:
+    """Keep what a price may depend on, where the catalogue says that there are such prices."""
+    assert passage.place is not None and passage.provider is not None
+    usage = passage.snapshot.rules.providers[passage.provider].facts.usage
+    if passage.place.endpoint.flavor not in usage.counts:
+        return
+    if content.form is not None:
+        passage.terms = asked_in_form(content.form)
+    elif content.facts is not None:
+        passage.terms = asked_in_json(content.plain, content.facts)
 
 
 def _decode(body: bytes, encoding: str, limit: int) -> bytes:
@@ -82,7 +111,7 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
         split = paths.split_model_prefix(model, provider, passage.snapshot.rules.providers)
         provider, model = split or (provider, model)
     path, _, query = flow.request.path.partition("?")
-    streamed = "stream" in endpoint.name if endpoint.stream == "path" else bool(content.facts and content.facts.stream)
+    streamed = "stream" in endpoint.name if endpoint.stream == "path" else content.streamed
     return Call(
         id=passage.id,
         time=passage.started,
@@ -215,6 +244,7 @@ class _Finder:
         passage, call = self._passage, self._call
         assert passage.place is not None
         provider = passage.snapshot.rules.providers[target.provider]
+        provider = paths.at_host(provider, call.host)
         model = target.model or call.model
         mapped = paths.wire_path(provider, passage.place, model)
         if mapped is None:
@@ -235,6 +265,9 @@ class _Finder:
 
 
 def _no_key(provider: Provider) -> Refusal:
+    if not provider.is_placed:
+        text = f"{provider.name} has no address of its own; name one under providers.{provider.name}.upstream, and its keys"
+        return Refusal(503, "no_upstream", text)
     names = provider.facts.env
     hint = f"set {names[0]} for the gateway" if names else f"name one under providers.{provider.name}.keys"
     return Refusal(503, "no_key", f"there is no usable key for {provider.name}; {hint} (valetkey check tells more)")
@@ -245,6 +278,8 @@ def _equip(aim: _Aim, key: Key | None, call: Call, route: Route, content: Conten
     body = None
     if edits.set or edits.remove:
         body = splice(content.plain, set=edits.set, remove=edits.remove)
+    elif content.form is not None and aim.model and aim.model != content.form.model:
+        body = with_field(content.plain, content.form_type, content.form.reader, "model", aim.model)
     return WirePlan(
         provider=aim.provider,
         surface=aim.mapped.surface,
@@ -271,7 +306,7 @@ def _edits(aim: _Aim, call: Call, route: Route, content: Content) -> _Edits:
     if facts is None:
         return _Edits({}, (), False)
     changes = dict(route.set_body)
-    if aim.model and aim.model != facts.model:
+    if aim.model and aim.model != facts.model and aim.mapped.endpoint.model == "body":
         changes["model"] = aim.model
     wants_usage = call.format is Format.OPENAI_CHAT and call.streamed and aim.provider.facts.include_usage
     added_usage = wants_usage and not facts.include_usage

@@ -12,10 +12,11 @@ from mitmproxy import http
 
 from ..ledger import Archive, LedgerWriter
 from ..model import ProviderFacts
+from ..policy import pricelist
 from ..policy.paths import HostTable
 from ..policy.pools import Pools
 from ..rules import Snapshot
-from ..secrets import Environment
+from ..secrets import Environment, Fetcher
 from ..settings import Settings
 from .alarms import Alarms
 from .passage import Passages
@@ -40,10 +41,13 @@ class Runtime:
     passages: Passages = field(default_factory=Passages)
     settings: Settings | None = None
     environment: Environment | None = None
+    fetcher: Fetcher | None = None
     writer: LedgerWriter | None = None
     archive: Archive | None = None
     memory: Memory | None = None
     own_ports: frozenset[int] = frozenset()
+    upstream_auth: bytes | None = None
+    """What the proxy in front is told (`upstream_auth`); it never goes through a flow that can be looked at."""
     tls_verified: bool = True
     """False while mitmproxy's `ssl_insecure` is on: then no credential goes out."""
     proving: bool = False
@@ -80,6 +84,16 @@ class Runtime:
         """Put new rules in force for calls that begin from now on."""
         self._hosts = HostTable(snapshot.rules.providers)
         self._snapshot = snapshot
+        pricelist.use(snapshot.prices)
+
+    def doubt(self, key: str) -> None:
+        """A provider refused a key: what it is read from slowly may have another by now."""
+        if self.fetcher is not None:
+            self.fetcher.doubt(self.snapshot.references.get(key, ""))
+
+    def is_provider(self, host: str, port: int) -> bool:
+        """Whether a connection to this destination may carry calls."""
+        return self.hosts.find(host, port, "https") is not None or self.hosts.find(host, port, "http") is not None
 
     def now(self) -> float:
         """Unix time that never goes back: when the wall clock is set back, it goes on from where it was.

@@ -9,18 +9,17 @@ may look at flows (`Runtime.later` is None then), all is done in the hooks; else
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mitmproxy import http
 
-from ..formats import UsageTap, estimate_usage
+from ..formats import UsageTap
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
-from ..policy.paths import Place
-from . import archive, bindings, heads, views
+from . import archive, bindings, heads, measuring, views
 from .calllog import log_call
 from .guard import shielded
-from .passage import Passage, WirePlan
+from .passage import Passage
 from .runtime import Runtime
 
 LATER = 0.05
@@ -59,7 +58,7 @@ class Settlement:
         """See to the receipt of `flow`'s call, unless that has been done."""
         passage = self.runtime.passages.of(flow)
         if passage is None:
-            self.flows.keep(flow, self.runtime.snapshot.rules.gateway.max_flows)  # no call, but shown all the same
+            self.flows.keep(flow, self.runtime.snapshot.rules.gateway)  # no call, but shown all the same
             return
         if passage.settled:
             return
@@ -111,7 +110,7 @@ class Settlement:
             self._close(ending)
         if ending.is_proof:
             return
-        meter = shielded("metering", lambda: self._meter(passage, ending.tap), Metering())
+        meter = shielded("metering", lambda: measuring.meter_of(self.runtime, passage, ending.tap), Metering())
         receipt = shielded("the receipt", lambda: _receipt(ending, meter), None) or _bare(passage)
         if self.runtime.writer is not None:
             self.runtime.writer.submit(receipt)
@@ -122,7 +121,7 @@ class Settlement:
         log_call(receipt, gateway.log, bridged=is_watched)
         if is_watched:
             views.decorate(flow, receipt)
-            self.flows.keep(flow, gateway.max_flows)
+            self.flows.keep(flow, gateway)
         if self.runtime.archive is not None:
             archive.keep(self.runtime.archive, flow, receipt)
 
@@ -132,45 +131,14 @@ class Settlement:
             if not passage.pump.ended and passage.pump.tap is not None:
                 passage.pump.tap.end()
             return passage.pump.tap
-        place, answer = passage.place, flow.response
-        if passage.plan is None or passage.refusal or place is None or answer is None or place.endpoint.flavor is None:
+        answer = flow.response
+        if passage.refusal or answer is None or not answer.raw_content:
             return None
-        if answer.status_code >= 300 or not answer.raw_content:
-            return None
-        tap = UsageTap(
-            place.endpoint.format, heads.get(answer.headers, b"content-type"), heads.get(answer.headers, b"content-encoding")
-        )
-        tap.feed(answer.raw_content)
-        tap.end()
+        tap = measuring.open_tap(self.runtime, answer, passage)
+        if tap is not None:
+            tap.feed(answer.raw_content)
+            tap.end()
         return tap
-
-    def _meter(self, passage: Passage, tap: UsageTap | None) -> Metering:
-        plan, place = passage.plan, passage.place
-        if plan is None or place is None:
-            return Metering()
-        if tap is None:
-            return _left_early(passage, plan, place)
-        if tap.problem or (passage.pump and passage.pump.broken):
-            passage.note("unmetered")
-        measured = metering.measure(tap.document, plan.provider, place.endpoint.flavor, plan.model, passage.started)
-        if measured.usage_source == "reported":
-            whole = tap.complete or passage.outcome is Outcome.OK
-            return measured if whole else replace(measured, usage_source="estimated")
-        if place.endpoint.free or not (tap.events or tap.output_chars):
-            return measured
-        passage.note("usage_missing")
-        usage = estimate_usage(passage.request_bytes, tap.output_chars)
-        return metering.estimated(usage, plan.provider, plan.model, passage.started)
-
-
-def _left_early(passage: Passage, plan: WirePlan, place: Place) -> Metering:
-    """An agent that left before the answer began: the provider has the request, and may bill it."""
-    if not (passage.asked and passage.outcome is Outcome.CLIENT and "client_left" in passage.notes):
-        return Metering()
-    if place.endpoint.free or place.endpoint.flavor is None:
-        return Metering()
-    passage.note("usage_missing")
-    return metering.estimated(estimate_usage(passage.request_bytes, 0), plan.provider, plan.model, passage.started)
 
 
 def _may_wait(flow: http.HTTPFlow, passage: Passage) -> bool:

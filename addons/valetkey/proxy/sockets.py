@@ -7,8 +7,7 @@ protocol has no words for that, the connection is closed, with the reason in the
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -19,24 +18,30 @@ from mitmproxy import connection, http
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.websocket import WebSocketMessageInjected
 from mitmproxy.websocket import WebSocketMessage
-from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode
+from wsproto.frame_protocol import Opcode
 
 from ..formats import estimate_usage
 from ..formats.messages import TALKS, Answer, Ask, Talk
 from ..model import Attempt, Call, Metering, Outcome, Receipt, Refusal, Route, Rules
 from ..policy import metering, outcome, paths, routing
-from . import alarms, archive, views
+from . import alarms, archive, relay, views
 from .calllog import log_call
 from .guard import shielded
 from .passage import Passage, WirePlan, new_id
 from .runtime import Runtime
 from .settlement import Settlement
 
-_LONGEST_REASON = 120
-"""Bytes of a reason that a close frame has room for (RFC 6455, section 5.5), less the code."""
+KEPT = 1000
+"""Most messages of a connection that are kept where somebody may look at them; older ones go."""
+KEPT_BYTES = 8 * 1024 * 1024
+"""Most bytes of them."""
 
 Post = Callable[[connection.Client, events.Event], None]
-Closer = Literal["agent", "provider", "us"]
+Closer = Literal["agent", "provider", "rules", "us"]
+_ENDINGS: Mapping[Closer, Outcome] = {
+    "agent": Outcome.CLIENT, "provider": Outcome.NETWORK, "rules": Outcome.REFUSED, "us": Outcome.SHUTDOWN,
+}  # fmt: skip
+"""What becomes of an answer that is open, by who closed the connection."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,10 +52,10 @@ class _Socket:
     messages_in: int = 0
     messages_out: int = 0
     answers: int = 0
-    errors: deque[bytes] = field(default_factory=deque)
-    """Errors of ours that are on their way to the agent."""
-    cut: bytes = b""
-    """The beginning of a message of the provider's, which an error of ours has overtaken."""
+    kept: int = 0
+    """Bytes of the messages that are kept."""
+    refusal: Refusal | None = None
+    """Why we close the connection."""
     allowed: tuple[Rules, tuple[str | None, ...], Route] | None = None
     """What was allowed last: most messages of a connection are for the same model."""
     refused: set[str] = field(default_factory=set)
@@ -70,13 +75,8 @@ class Sockets:
         """A message came: make it whole, judge it if it is the agent's. Called before it is scrubbed."""
         assert flow.websocket is not None
         socket, message = self._of(flow, passage), flow.websocket.messages[-1]
-        if message.injected:
-            _set_apart(message, socket)
-            return
         if not message.from_client:
-            if socket.cut:
-                message.content, socket.cut = socket.cut + message.content, b""
-            socket.messages_out += 1
+            socket.messages_out += not message.injected
             return
         socket.messages_in += 1
         if socket.talk is not None:
@@ -86,13 +86,21 @@ class Sockets:
         """A message goes on: read what the provider says in it."""
         assert flow.websocket is not None
         socket, message = self._of(flow, passage), flow.websocket.messages[-1]
-        if self.runtime.later is not None:
-            del flow.websocket.messages[:-1]  # nobody will look at them
+        self._forget(flow.websocket.messages, socket)
         if socket.talk is None or message.from_client or message.injected:
             return
         talk, now = socket.talk, self.runtime.monotonic()
         over: list[Answer] = shielded("metering", lambda: talk.heard(message.content, now), [])
         self._settle_answers(passage, socket, over)
+
+    def _forget(self, messages: list[WebSocketMessage], socket: _Socket) -> None:
+        """Keep the last messages where somebody may look at them, else only this one, which is on its way."""
+        if self.runtime.later is not None:
+            del messages[:-1]
+            return
+        socket.kept += len(messages[-1].content)
+        while len(messages) > 1 and (len(messages) > KEPT or socket.kept > KEPT_BYTES):
+            socket.kept -= len(messages.pop(0).content)
 
     def ended(self, flow: http.HTTPFlow, passage: Passage, by: Closer) -> None:
         """The connection is over: settle what is open, then the connection itself, each once."""
@@ -101,7 +109,7 @@ class Sockets:
         socket = self._of(flow, passage)
         now = self.runtime.monotonic()
         open_ones = socket.talk.close(now) if socket.talk is not None else []
-        self._settle_answers(passage, socket, open_ones, by)
+        self._settle_answers(passage, socket, open_ones, "rules" if socket.refusal is not None else by)
         passage.settled = True
         passage.outcome = passage.outcome or Outcome.OK
         if passage.dispatch is not None:
@@ -168,8 +176,10 @@ class Sockets:
         refusal = next((route for route in routes if isinstance(route, Refusal)), None)
         if refusal is not None:
             return refusal
-        first = routes[0]
-        assert isinstance(first, Route)
+        first, *others = [route for route in routes if isinstance(route, Route)]
+        for model, route in zip(ask.models[1:], others, strict=True):
+            if route.targets[0].model != model:  # only the first is written anew
+                return _not_changeable(route, model)
         if not _edits(first, ask.models[0]):
             socket.allowed = (rules, ask.models, first)
         return first
@@ -183,11 +193,10 @@ class Sockets:
             socket.refused.add(refusal.reason)
         error = socket.talk.error(ask, refusal.status, refusal.reason, refusal.message)
         if error is not None:
-            socket.errors.append(error)
             self._post(flow.client_conn, WebSocketMessageInjected(flow, WebSocketMessage(Opcode.TEXT, False, error)))
-        elif not socket.messages_out:
-            # The provider has sent nothing yet, so this is no part of a message of its own.
-            self._post(flow.client_conn, _closing(flow, refusal))
+        elif socket.refusal is None:
+            socket.refusal = refusal
+            self._post(flow.client_conn, relay.closing(flow, f"{refusal.reason}: {refusal.message}"))
         now = self.runtime.clock()
         model = next((name for name in ask.models if name), None)
         receipt = replace(
@@ -253,18 +262,9 @@ class Sockets:
     def _show(self, flow: http.HTTPFlow, passage: Passage, receipt: Receipt) -> None:
         if self.runtime.later is None:
             views.decorate(flow, receipt)
-            self.settlement.flows.keep(flow, passage.snapshot.rules.gateway.max_flows)
+            self.settlement.flows.keep(flow, passage.snapshot.rules.gateway)
         if self.runtime.archive is not None:
             archive.keep(self.runtime.archive, flow, receipt)
-
-
-def _set_apart(message: WebSocketMessage, socket: _Socket) -> None:
-    """An error of ours overtakes a message of which the provider has sent only a part; mitmproxy glues it to that part."""
-    if message.from_client or not socket.errors or not message.content.endswith(socket.errors[0]):
-        return
-    error = socket.errors.popleft()
-    if message.content != error:
-        socket.cut, message.content = socket.cut + message.content[: -len(error)], error
 
 
 def _route(model: str | None, opened: Call, talk: Talk, plan: WirePlan, rules: Rules) -> Route | Refusal:
@@ -307,25 +307,13 @@ def _changed(content: bytes, talk: Talk, ask: Ask, route: Route | None) -> bytes
         return changed
     if target == ask.models[0]:
         return content  # edits are for bodies of the HTTP API; there is none
-    text = f"the rules have {target} in place of {ask.models[0]}, which this protocol cannot change; ask for {target}"
+    return _not_changeable(route, ask.models[0])
+
+
+def _not_changeable(route: Route, model: str | None) -> Refusal:
+    target = route.targets[0].model
+    text = f"the rules have {target} in place of {model}, which cannot be changed in this message; ask for {target}"
     return Refusal(403, "model_not_changeable", f"{text} (route {route.name})")
-
-
-@dataclass
-class _Frame(WebSocketMessageInjected, events.DataReceived):
-    """A frame as if the provider had sent it.
-
-    What is injected is handed past the layers of TLS and HTTP; the layer of the WebSocket then reads it as data, and takes all
-    that does not come from the client for the provider's.
-    """
-
-
-def _closing(flow: http.HTTPFlow, refusal: Refusal) -> _Frame:
-    """The close that a refusal is: https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1"""
-    reason = f"{refusal.reason}: {refusal.message}".encode()[:_LONGEST_REASON].decode("utf-8", "ignore")
-    data = bytes(FrameProtocol(client=False, extensions=[]).close(CloseReason.POLICY_VIOLATION, reason))
-    nobody = connection.Server(address=None)  # the layers of TLS would decrypt what comes from the real one
-    return _Frame(connection=nobody, data=data, flow=flow, message=WebSocketMessage(Opcode.BINARY, False, data))
 
 
 def _meter(plan: WirePlan | None, answer: Answer, started: float, notes: list[str]) -> Metering:
@@ -348,7 +336,7 @@ def _outcome(plan: WirePlan | None, answer: Answer, by: Closer | None) -> Outcom
         return outcome.classify(plan.provider.facts, answer.status or 500, {}, body) if plan is not None else Outcome.SERVER
     if answer.complete:
         return Outcome.OK
-    return {"agent": Outcome.CLIENT, "us": Outcome.SHUTDOWN}.get(by or "provider", Outcome.NETWORK)
+    return _ENDINGS[by or "provider"]
 
 
 def _attempts(passage: Passage) -> tuple[Attempt, ...]:

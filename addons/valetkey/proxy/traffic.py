@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .pump import Pump
 
 
-_WITH_ERROR_EVENT = (Format.ANTHROPIC_MESSAGES, Format.OPENAI_RESPONSES)
+_WITH_ERROR_EVENT = (Format.ANTHROPIC_MESSAGES, Format.OPENAI_RESPONSES, Format.BEDROCK_CONVERSE, Format.BEDROCK_INVOKE)
 """Their streams have an event for an error. Chat has none: its SDKs take a missing `[DONE]` for one."""
 
 
@@ -47,7 +47,12 @@ class Traffic:
         answer, place = flow.response, passage.place
         if answer is None or place is None or place.endpoint.format not in _WITH_ERROR_EVENT:
             return b""
-        if "text/event-stream" not in answer.headers.get("content-type", "") or "content-encoding" in answer.headers:
+        tap = passage.pump.tap if passage.pump is not None else None
+        # What follows half a frame would be read as the rest of it.
+        takes_frame = tap is not None and tap.takes_frame
+        if not takes_frame and "text/event-stream" not in answer.headers.get("content-type", ""):
+            return b""
+        if "content-encoding" in answer.headers:
             return b""
         message = f"{PREFIX}the provider's stream broke: {error}"
         return error_event(place.endpoint.format, 502, "upstream_failed", message)

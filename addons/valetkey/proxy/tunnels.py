@@ -1,25 +1,38 @@
 """Connections that are no calls: who may open a tunnel, where it may lead, and that nobody reads it.
 
 A tunnel to a host that is no provider is never decrypted. Its destination is resolved here and pinned, so that the address
-that was judged is the address that is dialled.
+that was judged is the address that is dialled. Where a client dialled an address (SOCKS5, redirected or captured traffic), the
+name that its first bytes say takes the address's place, when it is a provider's or when only the name may be reached.
 """
 
 from __future__ import annotations
 
+import logging
 from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import connection, http
-from mitmproxy.proxy import layer, layers, server_hooks
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.proxy import events, layer, layers, server_hooks
+from mitmproxy.proxy.layers.http import is_h3_alpn
+from mitmproxy.proxy.mode_specs import ReverseMode, WireGuardMode
+from mitmproxy.tls import TlsData
 
 from ..model import Refusal, Rules
 from ..policy import callers, egress, identity
+from ..policy.authority import is_address
 from ..policy.identity import Login
-from . import admission, passthrough, refusals
+from . import admission, naming, passthrough, refusals
+from .canaryhost import is_canary
 from .guard import ClosingLayer, guarded
 from .identifying import Doorkeeper, Visitor, is_exposed, proxy_refusal, requires_known
+from .naming import Said
 from .runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 PROXY_AUTHORIZATION = "proxy-authorization"
+WIREGUARD_RESOLVER = ("10.0.0.53", 53)
+"""The name server of WireGuard's clients: mitmproxy itself answers there."""
 
 
 class Tunnels:
@@ -67,6 +80,7 @@ class ValetTunnels:
         self.runtime = runtime
         self.tunnels = tunnels
         self._raw: WeakSet[connection.Server] = WeakSet()
+        self._nameless: WeakSet[connection.Client] = WeakSet()
 
     @guarded
     def client_connected(self, client: connection.Client) -> None:
@@ -88,10 +102,19 @@ class ValetTunnels:
             flow.response = refusals.plain(refusal)
 
     @guarded
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        """Tell the proxy in front (`--mode upstream:`) who we are."""
+        if self.runtime.upstream_auth is not None:
+            flow.request.headers["Proxy-Authorization"] = self.runtime.upstream_auth
+
+    @guarded
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """A request that is no call is forwarded for those who may, without what it said to the proxy."""
         request = flow.request
         if flow.response or admission.door_of(flow.client_conn) == "api" or self._provider(request.host, request.port):
+            return
+        if flow.client_conn in self._nameless:
+            flow.response = refusals.plain(_no_name(request.host))
             return
         stranger = self.tunnels.enter(flow, self.runtime.snapshot.rules, self.runtime.monotonic(), open_to_all=False)
         if stranger is not None:
@@ -101,15 +124,66 @@ class ValetTunnels:
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Only a provider's tunnel is opened; every other one passes as raw bytes."""
         context = nextlayer.context
-        address = context.server.address
-        if nextlayer.layer or address is None or admission.door_of(context.client) == "api":
+        client, address = context.client, context.server.address
+        if nextlayer.layer or address is None or admission.door_of(client) == "api" or client in self._nameless:
             return
-        if not self._provider(address[0], address[1]):
-            if not self.tunnels.admits(context.client, self.runtime.snapshot.rules):
-                nextlayer.layer = ClosingLayer(context)
-                return
-            self._raw.add(context.server)
-            nextlayer.layer = layers.TCPLayer(context, ignore=True)
+        if isinstance(client.proxy_mode, ReverseMode):
+            context.server.sni = address[0]  # whatever the client called the door
+        if isinstance(client.proxy_mode, WireGuardMode) and address == WIREGUARD_RESOLVER:
+            return
+        if self._needs_a_name(client, *address[:2]) and self._is_left_to_mitmproxy(nextlayer, context.server):
+            return
+        if nextlayer.layer is None:
+            self._lead(nextlayer)
+
+    def _lead(self, nextlayer: layer.NextLayer) -> None:
+        """Leave a provider's connection to mitmproxy, which reads it, and pass every other one on, if its client may."""
+        context = nextlayer.context
+        assert context.server.address is not None
+        if self._provider(*context.server.address[:2]):
+            return
+        if not self.tunnels.admits(context.client, self.runtime.snapshot.rules):
+            nextlayer.layer = ClosingLayer(context)
+            return
+        self._raw.add(context.server)
+        raw = layers.UDPLayer if context.client.transport_protocol == "udp" else layers.TCPLayer
+        nextlayer.layer = raw(context, ignore=True)
+
+    def _needs_a_name(self, client: connection.Client, host: str, port: int) -> bool:
+        return naming.dials_addresses(client) and is_address(host) and not self._provider(host, port)
+
+    def _is_left_to_mitmproxy(self, nextlayer: layer.NextLayer, server: connection.Server) -> bool:
+        """Put a name in place of an address; True for what is read only to be refused, for want of a name or of TLS."""
+        assert server.address is not None
+        client, came, (host, port) = nextlayer.context.client, _came(nextlayer), server.address[:2]
+        said = naming.name_of(client, came)
+        if said is Said.MORE:
+            raise AddonHalt  # mitmproxy asks again when more has come; it must not decide meanwhile
+        rules, hosts = self.runtime.snapshot.rules, self.runtime.hosts
+        if isinstance(said, str):
+            is_plain_call = hosts.downgrade(said, port, naming.scheme_of(client, came)) is not None
+            if is_plain_call or self._provider(said, port) or egress.destination(host, port, rules, self.runtime.own_ports):
+                server.address = (said, port)
+            return is_plain_call
+        if said is Said.NOTHING or egress.is_opened(host, port, rules):
+            return False
+        self._refuse_nameless(nextlayer, host, port)
+        return nextlayer.layer is None
+
+    def _refuse_nameless(self, nextlayer: layer.NextLayer, host: str, port: int) -> None:
+        """TLS is opened, so that the client can be told why; nothing that is in it goes anywhere."""
+        client = nextlayer.context.client
+        logger.warning("valetkey: a connection to %s:%d was refused: %s", host, port, _no_name(host).message)
+        if client.transport_protocol == "udp":
+            nextlayer.layer = ClosingLayer(nextlayer.context)
+        else:
+            self._nameless.add(client)
+
+    @guarded
+    def tls_start_server(self, data: TlsData) -> None:
+        """Calls that come by HTTP/3 go out by TCP, where nobody speaks it."""
+        if is_h3_alpn(data.context.client.alpn) and isinstance(data.conn, connection.Server):
+            data.conn.alpn_offers = data.conn.alpn_offers or (b"h2", b"http/1.1")
 
     @guarded
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -118,5 +192,19 @@ class ValetTunnels:
             await passthrough.pin(self.runtime, data.server)
 
     def _provider(self, host: str, port: int) -> bool:
-        hosts = self.runtime.hosts
-        return hosts.find(host, port, "https") is not None or hosts.find(host, port, "http") is not None
+        """Whether a tunnel is opened and read: a provider's is, and that of the host which we answer ourselves."""
+        return is_canary(host) or self.runtime.is_provider(host, port)
+
+
+def _came(nextlayer: layer.NextLayer) -> list[bytes]:
+    """What the client has sent, in the pieces in which it came."""
+    client = nextlayer.context.client
+    return [each.data for each in nextlayer.events if isinstance(each, events.DataReceived) and each.connection == client]
+
+
+def _no_name(host: str) -> Refusal:
+    text = (
+        f"it was opened to the address {host} without a server name (SNI), so nobody can tell whether it is a call; "
+        f"send the name, or list {host} in gateway.egress_allow if agents may reach it unseen"
+    )
+    return Refusal(421, "no_sni", text)

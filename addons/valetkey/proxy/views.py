@@ -8,7 +8,7 @@ from typing import Any
 from mitmproxy import http
 from mitmproxy.master import Master
 
-from ..model import Receipt
+from ..model import GatewayRules, Receipt
 from . import calllog
 
 REFUSED, FAILED = ":no_entry:", ":warning:"
@@ -52,13 +52,26 @@ class FlowKeeper:
     def __init__(self) -> None:
         self.view: Any = None
         """mitmproxy's view addon; None in mitmdump, which keeps nothing."""
-        self._settled: deque[http.HTTPFlow] = deque()
+        self._settled: deque[tuple[http.HTTPFlow, int]] = deque()
+        self._bytes = 0
 
-    def keep(self, flow: http.HTTPFlow, limit: int) -> None:
+    def keep(self, flow: http.HTTPFlow, gateway: GatewayRules) -> None:
         """Remember a settled flow, and let the oldest go."""
         if self.view is None:
             return
-        self._settled.append(flow)
-        surplus = len(self._settled) - limit
-        if surplus > 0:
-            self.view.remove([self._settled.popleft() for _ in range(surplus)])
+        size = _size(flow)
+        self._settled.append((flow, size))
+        self._bytes += size
+        gone = []
+        while len(self._settled) > 1 and (len(self._settled) > gateway.max_flows or self._bytes > gateway.max_flow_bytes):
+            oldest, held = self._settled.popleft()
+            self._bytes -= held
+            gone.append(oldest)
+        if gone:
+            self.view.remove(gone)
+
+
+def _size(flow: http.HTTPFlow) -> int:
+    """Bytes that its bodies and messages hold."""
+    bodies = sum(len(message.raw_content or b"") for message in (flow.request, flow.response) if message is not None)
+    return bodies + (sum(len(message.content) for message in flow.websocket.messages) if flow.websocket is not None else 0)

@@ -52,6 +52,8 @@ def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Run
     copy = _copy(flow.request)
     for name in ("proxy-authorization", "proxy-connection"):
         copy.headers.pop(name, None)
+    if server.via and runtime.upstream_auth is not None and flow.request.scheme == "http":
+        copy.headers["proxy-authorization"] = runtime.upstream_auth
     return copy
 
 

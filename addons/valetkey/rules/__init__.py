@@ -2,8 +2,8 @@
 
 from .jsonschema import json_schema
 from .loader import load_rules, parse_rules
-from .snapshot import Snapshot, load_snapshot
+from .snapshot import Snapshot, load_snapshot, renewed
 from .values import duration
 from .watcher import Watcher
 
-__all__ = ["Snapshot", "Watcher", "duration", "json_schema", "load_rules", "load_snapshot", "parse_rules"]
+__all__ = ["Snapshot", "Watcher", "duration", "json_schema", "load_rules", "load_snapshot", "parse_rules", "renewed"]

@@ -19,6 +19,7 @@ from ..model import (
     Rules,
     Target,
     Timeouts,
+    Upstream,
     Window,
 )
 from . import values
@@ -27,6 +28,9 @@ from .explain import near
 from .nodes import Document, Path
 from .schema import GatewayEntry, ProviderEntry, RouteEntry, RulesFile
 
+_NOWHERE = Upstream("https", "upstream.invalid", 443)
+"""Where a provider is that has no upstream yet. The name exists nowhere (RFC 2606), and nothing is sent there."""
+_WHOSE = "the only place where its keys may go"
 _KEY_FIX = "give every agent a key (valetkey agents add NAME)"
 
 
@@ -72,7 +76,10 @@ class Builder:
         self.findings.append(Finding(path, text, fix))
 
     def _unconfigured(self, name: str) -> Provider:
+        """The provider as the catalogue has it. One without an upstream gets no key: it would not be known where that goes."""
         facts = self._catalog[name]
+        if facts.upstream is None:
+            return Provider(name, facts, _NOWHERE, key_specs=(), keys_needed=True)
         return Provider(name, facts, values.upstream(facts.upstream), keys_needed=facts.keys)
 
     def _provider(self, name: str, entry: ProviderEntry) -> Provider:
@@ -81,7 +88,7 @@ class Builder:
         return Provider(
             name=name,
             facts=facts,
-            upstream=entry.upstream or values.upstream(facts.upstream),
+            upstream=entry.upstream or (values.upstream(facts.upstream) if facts.upstream else _NOWHERE),
             key_specs=keys,
             keys_needed=entry.keys != "none" and (facts.keys or keys is not None),
             rotation=entry.rotation,
@@ -96,7 +103,7 @@ class Builder:
             deny=entry.models.deny,
             open=entry.open,
             prices=tuple(
-                PriceOverride(pattern, p.input, p.output, p.cache_read, p.cache_write, p.cache_write_1h)
+                PriceOverride(pattern, p.input, p.output, p.cache_read, p.cache_write, p.cache_write_1h, p.per)
                 for pattern, p in entry.prices.items()
             ),
             configured=True,
@@ -107,6 +114,8 @@ class Builder:
         known = self._catalog.get(name)
         if entry.like is None and known is not None:
             self._check_groups(name, entry, known)
+            if known.upstream is None and entry.upstream is None:
+                self._say(path, f"{known.title} has no address of its own", f"add upstream: {_example(known)}, {_WHOSE}")
             return known
         if entry.like is None:
             self._say(path, f"{name} is no provider of the catalogue", near(name, self._catalog) or "add like: and upstream:")
@@ -147,6 +156,8 @@ class Builder:
                 concurrency=key.concurrency,
                 share=key.share,
                 line=line,
+                ttl=key.ttl,
+                timeout=key.timeout,
             )
             for key, line in zip(entry.keys, lines, strict=True)
         )
@@ -179,11 +190,20 @@ class Builder:
         name, slash, model = text.partition("/")
         if name not in providers:
             self._say(path, f"{text}: {name!r} is no provider", near(name, providers) or f"known: {', '.join(sorted(providers))}")
+        elif not providers[name].is_placed:
+            fix = f"add providers.{name}.upstream: {_example(providers[name].facts)}"
+            self._say(path, f"{text}: {providers[name].facts.title} has no address of its own", fix)
         elif (slash and not model.strip()) or set("*?[") & set(model):
             self._say(
                 path, f"{text}: a target is one model, as in {name}/MODEL", f"{name} alone keeps the model that is asked for"
             )
         return Target(name, model or None)
+
+
+def _example(facts: ProviderFacts) -> str:
+    """An upstream as the rules could name it."""
+    tenants = facts.tenant_hosts
+    return f"https://{tenants[0].replace('*', 'NAME')}" if tenants else "http://127.0.0.1:8000 (wherever it listens)"
 
 
 def _match(entry: RouteEntry) -> Match:

@@ -35,9 +35,12 @@ def _not_yet(document: Document, file: RulesFile) -> Iterator[tuple[Path, str]]:
 def _elsewhere(providers: Mapping[str, Provider], catalog: Mapping[str, ProviderFacts]) -> Iterator[tuple[Path, str]]:
     """Keys of a known provider that are sent to a place which is not the provider's; hosts below its own are (`eu.` of it)."""
     for name, provider in providers.items():
-        own = {values.upstream(catalog[name].upstream).host, *catalog[name].hosts} if name in catalog else set()
-        ours = any(f".{provider.upstream.host}".endswith(f".{host}") for host in own)
-        if provider.keys_needed and own and not ours and not provider.named_on_loopback:
+        known, host = catalog.get(name), provider.upstream.host
+        if known is None or not provider.keys_needed or provider.named_on_loopback:
+            continue
+        own = {values.upstream(known.upstream).host} if known.upstream else {tenants[2:] for tenants in known.tenant_hosts}
+        ours = any(f".{host}".endswith(f".{each}") for each in (*own, *known.hosts))
+        if own and not ours and provider.is_placed:
             yield ("providers", name, "upstream"), f"keys of {name} are sent to {provider.upstream.origin}"
 
 

@@ -42,4 +42,4 @@ def borrowed(providers: Mapping[str, Provider]) -> Iterator[Borrowed]:
 def _same(reference: str) -> str:
     """One spelling for references that are the same thing, as far as they can be told apart without reading."""
     kind, _, rest = reference.partition(":")
-    return f"file:{os.path.normpath(rest)}" if kind == "file" else rest.removeprefix("GATEWAY_")
+    return f"file:{os.path.normpath(rest)}" if kind == "file" else f"{kind}:{rest.removeprefix('GATEWAY_')}"

@@ -22,11 +22,15 @@ from pydantic import (
 )
 
 from ..model import Address, Format, GatewayRules, Timeouts, Upstream
+from ..secrets import is_slow
 from . import values
 
 DEFAULTS = GatewayRules()
 LITERAL_KEY = "this is a literal key; write a reference instead, env:NAME or file:/path (and change the key: it stood in a file)"
-_REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\x00-\x1f\x7f]+)"
+_REFERENCE = r"env:[A-Za-z_][A-Za-z0-9_]*|(?:file:|cmd:|keyring:[^\x00-\x1f\x7f/]+/)[^\x00-\x1f\x7f]+"
+_KINDS = ("env", "file", "keyring", "cmd")
+_VALUE = re.compile(r"\b(?:sk|gsk|xai|hf|pplx|nvapi|AIza)[-_]?[A-Za-z0-9_-]{20,}")
+"""A key, as it could stand among the arguments of a command."""
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
 
 
@@ -83,12 +87,17 @@ Switch = Annotated[bool, WithJsonSchema({"enum": [True, False, "on", "off"]})]
 
 
 def _reference(value: object) -> object:
-    if isinstance(value, str) and (not re.fullmatch(_REFERENCE, value) or values.looks_like_key(value.partition(":")[2])):
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(_REFERENCE, value) or values.looks_like_key(value.partition(":")[2]):
         raise ValueError(LITERAL_KEY)
+    if value.startswith("cmd:") and _VALUE.search(value):
+        raise ValueError("a key stands among the arguments of this command; let the command find it")
     return value
 
 
-Reference = Annotated[str, BeforeValidator(_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file):"})]
+_KIND_PATTERN = f"^({'|'.join(_KINDS)}):"
+Reference = Annotated[str, BeforeValidator(_reference), WithJsonSchema({"type": "string", "pattern": _KIND_PATTERN})]
 
 
 class Strict(BaseModel):
@@ -165,6 +174,8 @@ class GatewayEntry(Strict):
     """A folder for requests and answers, credentials redacted; without it nothing is kept."""
     max_flows: Annotated[int, Field(gt=0)] = DEFAULTS.max_flows
     """Flows kept in mitmweb and the console."""
+    max_flow_bytes: Size = DEFAULTS.max_flow_bytes
+    """What the bodies and messages of these flows hold together; the newest flow stays in any case."""
     max_connections: Annotated[int, Field(gt=0)] = DEFAULTS.max_connections
     """Connections of clients that are open at once; more are refused."""
 
@@ -177,7 +188,7 @@ class GatewayEntry(Strict):
 
 def _key(value: object) -> object:
     """A reference alone is a key. `env: NAME` with a blank is a mapping to YAML, and a frequent slip."""
-    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("env", "file"):
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _KINDS:
         raise ValueError("a reference has no blank after its colon: env:NAME, file:PATH")
     return {"ref": value} if isinstance(value, str) else value
 
@@ -186,7 +197,7 @@ class KeyEntry(Strict):
     """One key: a reference, and what goes with it."""
 
     ref: Reference
-    """env:NAME or file:PATH."""
+    """env:NAME, file:PATH, keyring:SERVICE/NAME or cmd:PROGRAM ARGUMENT …"""
     name: Name | None = None
     """The key's id is provider/name; without it the name follows from the reference."""
     priority: Annotated[int, Field(ge=1)] = 1
@@ -203,13 +214,25 @@ class KeyEntry(Strict):
     """The most calls that it serves at once, in place of the provider's concurrency; more wait in line."""
     share: Switch = False
     """Whether it may be sent to this provider although it belongs to another, by its variable or because it is listed there."""
+    ttl: Limit | None = None
+    """For keyring: and cmd: - after which time it is read anew; without it, when a provider refuses the key."""
+    timeout: Limit = 10.0
+    """For keyring: and cmd: - how long reading it may take."""
     budget: Budget | None = None
     """Not enforced yet."""
+
+    @model_validator(mode="after")
+    def _is_slow(self) -> KeyEntry:
+        given = {"ttl", "timeout"} & self.model_fields_set
+        if given and not is_slow(self.ref):
+            words = " and ".join(sorted(given))
+            raise ValueError(f"{words} is for keyring: and cmd: only; env: and file: are read when they change")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """For editors: a reference alone will do."""
-        return {"anyOf": [{"type": "string", "pattern": "^(env|file):"}, handler(core_schema)]}
+        return {"anyOf": [{"type": "string", "pattern": _KIND_PATTERN}, handler(core_schema)]}
 
 
 def _keys(value: object) -> object:
@@ -219,7 +242,7 @@ def _keys(value: object) -> object:
 
 
 KeyList = tuple[Annotated[KeyEntry, BeforeValidator(_key)], ...]
-NoKeys = Annotated[Literal["none"], WithJsonSchema({"type": "string", "pattern": "^(none$|env:|file:)"})]
+NoKeys = Annotated[Literal["none"], WithJsonSchema({"type": "string", "pattern": f"^(none$|{':|'.join(_KINDS)}:)"})]
 Keys = Annotated[
     Annotated[KeyList, Tag("list")] | Annotated[NoKeys, Tag("none")],
     Discriminator(lambda value: "none" if value == "none" else "list"),
@@ -237,13 +260,21 @@ class ModelLists(Strict):
 
 
 class PriceEntry(Strict):
-    """US dollars per million tokens."""
+    """US dollars per million tokens, and for one of what is not counted in tokens."""
 
-    input: Dollars
-    output: Dollars
+    input: Dollars | None = None
+    output: Dollars | None = None
     cache_read: Dollars | None = None
     cache_write: Dollars | None = None
     cache_write_1h: Dollars | None = None
+    per: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Dollars] = {}
+    """US dollars for one of another count: input_characters, audio_seconds, output_images."""
+
+    @model_validator(mode="after")
+    def _says_enough(self) -> PriceEntry:
+        if (self.input is None) != (self.output is None) or (self.input is None and not self.per):
+            raise ValueError("a price has input and output, or per")
+        return self
 
 
 def _concurrency(value: object) -> object:
@@ -295,7 +326,8 @@ class ProviderEntry(Strict):
     upstream: Origin | None = None
     """Takes the place of the provider's address; plain HTTP on loopback only."""
     keys: Keys | None = None
-    """References (env:NAME, file:PATH), or none for a server that needs no key; without it the environment is looked through."""
+    """References (env:NAME, file:PATH, keyring:SERVICE/NAME, cmd:PROGRAM …), or none for a server that needs no key; without it
+    the environment is looked through."""
     rotation: Literal["balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid"] = "balanced"
     """How a key is chosen among those of the best priority: the least used, one after the other, one per conversation, in turn,
     the least busy, or by a score of all of that."""

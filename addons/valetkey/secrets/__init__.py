@@ -2,16 +2,20 @@
 
 from .check import problem
 from .environment import Environment
+from .fetching import Fetcher, is_slow
 from .references import file_of, read_file, resolve
 from .secret import Secret
-from .vault import Resolved, Vault, key_name, resolve_keys
+from .vault import Resolved, Vault, fetch_keys, key_name, resolve_keys
 
 __all__ = [
     "Environment",
+    "Fetcher",
     "Resolved",
     "Secret",
     "Vault",
+    "fetch_keys",
     "file_of",
+    "is_slow",
     "key_name",
     "problem",
     "read_file",

@@ -80,13 +80,22 @@ class Environment:
         names = {m.group(1) for known in (*self._process, *self._file) if (m := pattern.fullmatch(known))}
         return tuple(sorted(names, key=_natural))
 
+    def without(self, names: Collection[str]) -> dict[str, str]:
+        """What the process was started with, for programs that it starts: without `names` and their twins."""
+        hidden = _spellings(names)
+        return {name: value.reveal() for name, value in self._process.items() if name not in hidden}
+
     def hide(self, names: Collection[str], is_dummy: Callable[[str], bool]) -> None:
         """Remove `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
         if self._source is None:
             return
-        for name in {spelling for plain in names for spelling in (plain, TWIN + plain.removeprefix(TWIN))}:
+        for name in _spellings(names):
             if name in self._source and not is_dummy(self._source[name]):
                 del self._source[name]
+
+
+def _spellings(names: Collection[str]) -> set[str]:
+    return {spelling for plain in names for spelling in (plain, plain.removeprefix(TWIN), TWIN + plain.removeprefix(TWIN))}
 
 
 def _read(path: Path) -> tuple[str, int]:

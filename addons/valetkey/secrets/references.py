@@ -1,4 +1,4 @@
-"""Read what a key reference points to: `file:PATH` here, `env:NAME` from the `Environment`."""
+"""Read what a key reference points to: `file:PATH` here, `env:NAME` from the `Environment`, what is slow from the `Fetcher`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import SecretError
 from . import ownership
 from .environment import Environment
+from .fetching import Fetcher, is_slow
 from .secret import Secret
 
 LIMIT = 64 * 1024
@@ -18,8 +19,11 @@ SHARED = Path("/run/secrets")
 """Where containers mount secrets, owned by root and readable by all inside."""
 
 
-def resolve(reference: str, environment: Environment, folder: Path) -> Secret:
-    """The secret behind `env:NAME` or `file:PATH` (relative to `folder`). Raises SecretError, which never holds it."""
+def resolve(reference: str, environment: Environment, folder: Path, fetcher: Fetcher | None = None) -> Secret:
+    """The secret behind a reference (paths are relative to `folder`). Raises SecretError, which never holds it.
+
+    What is slow is not read here: the fetcher has it, or it is unknown.
+    """
     kind, _, rest = reference.partition(":")
     if kind == "env":
         found = environment.get(rest)
@@ -28,7 +32,11 @@ def resolve(reference: str, environment: Environment, folder: Path) -> Secret:
         return found
     if (path := file_of(reference, folder)) is not None:
         return Secret(read_file(path))
-    raise SecretError("a key is a reference: env:NAME or file:PATH")
+    if is_slow(reference):
+        if fetcher is None:
+            raise SecretError(f"{reference} is read by the gateway, valetkey check and valetkey keys only")
+        return fetcher.get(reference)
+    raise SecretError("a key is a reference: env:NAME, file:PATH, keyring:SERVICE/NAME or cmd:PROGRAM ARGUMENT …")
 
 
 def file_of(reference: str, folder: Path) -> Path | None:
@@ -69,7 +77,7 @@ def read_file(path: Path) -> str:
 
 def _why(path: Path, error: OSError) -> str:
     if error.errno == errno.ELOOP:
-        return f"{path} is a symbolic link; name the file itself"
+        return f"{path} is a symbolic link; name the file itself (of a mounted Kubernetes secret: ..data/NAME)"
     return f"{path} cannot be read: {error.strerror}"
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from ..errors import SecretError
 from ..formats import Scrubber
 from ..model import Key, KeySpec, Provider, Rules
-from . import check
+from . import check, commands
 from .environment import TWIN, Environment
+from .fetching import Fetcher, is_slow
 from .references import file_of, resolve
 from .secret import Secret
 
@@ -83,47 +84,67 @@ class Resolved:
 
 
 def key_name(spec: KeySpec) -> str:
-    """The name of a key: as written, else the suffix of its variable (`main` without one), else its file's stem."""
+    """The name of a key: as written, else the suffix of its variable (`main` without one), its file's stem, the last part of its
+    entry in the keyring, or the program that prints it."""
     if spec.name:
         return spec.name
     kind, _, rest = spec.ref.partition(":")
-    if kind == "file":
-        return Path(rest).stem
+    if kind in ("file", "keyring"):
+        return Path(rest).stem if kind == "file" else rest.rpartition("/")[2]
+    if kind == "cmd":
+        return _program(spec.ref)
     head, marker, suffix = rest.removeprefix(TWIN).partition("_API_KEY")
     return suffix.removeprefix("_").lower() or "main" if marker and head else rest.lower()
 
 
-def resolve_keys(rules: Rules, environment: Environment, folder: Path) -> Resolved:
+def _program(reference: str) -> str:
+    try:
+        return Path(commands.arguments(reference)[0]).stem
+    except SecretError:
+        return ""
+
+
+def variables(rules: Rules, environment: Environment) -> set[str]:
+    """The variables that hold keys: those that the rules name, and all of the catalogue's. No child of the gateway needs any."""
+    specs = [spec.ref for provider in rules.providers.values() for spec in provider.key_specs or ()]
+    named = {ref.removeprefix("env:") for ref in specs if ref.startswith("env:")}
+    known = (name for provider in rules.providers.values() for name in provider.facts.env)
+    return named | {variant for name in known for variant in environment.variants(name)}
+
+
+def fetch_keys(rules: Rules, environment: Environment, fetcher: Fetcher, refusal: str | None = None) -> bool:
+    """Read the slow keys that are missing or due; true when something changed. With a `refusal` no program is run. Blocks."""
+    specs = [spec for provider in rules.providers.values() for spec in provider.key_specs or () if is_slow(spec.ref)]
+    return fetcher.fetch(specs, environment.without(variables(rules, environment)) if specs else {}, refusal)
+
+
+def resolve_keys(rules: Rules, environment: Environment, folder: Path, fetcher: Fetcher | None = None) -> Resolved:
     """Resolve every provider's keys, and take what was found out of the process's environment.
 
     A reference that fails costs that key, not the start: a notice names it and the fix.
     """
-    collector = _Collector(rules, environment, folder)
+    collector = _Collector(rules, environment, folder, fetcher)
     for provider in rules.providers.values():
         collector.collect(provider)
-    environment.hide(collector.variables, lambda value: check.is_dummy(value, rules.gateway.dummy_keys))
+    environment.hide(variables(rules, environment), lambda value: check.is_dummy(value, rules.gateway.dummy_keys))
     return collector.resolved()
 
 
 class _Collector:
     """Gathers keys while the providers are walked."""
 
-    def __init__(self, rules: Rules, environment: Environment, folder: Path) -> None:
-        self._dummies, self._environment, self._folder = rules.gateway.dummy_keys, environment, folder
+    def __init__(self, rules: Rules, environment: Environment, folder: Path, fetcher: Fetcher | None) -> None:
+        self._dummies, self._environment, self._folder, self._fetcher = rules.gateway.dummy_keys, environment, folder, fetcher
         self._keys: dict[str, list[Key]] = {}
         self._secrets: dict[str, Secret] = {}
         self._owners: dict[str, Provider] = {}
-        self._notices: list[str] = list(environment.notices)
+        self._notices: list[str] = [*environment.notices, *(fetcher.problems() if fetcher else ())]
         self._states: dict[str, str | None] = {}
         self._references: dict[str, str] = {}
         self._files: list[Path] = []
-        self.variables: set[str] = set()
 
     def collect(self, provider: Provider) -> None:
         """Take the keys that the rules name, else the ones found under the catalogue's names."""
-        for name in provider.facts.env:
-            # Also those that are not used: no child of the gateway needs any.
-            self.variables.update(self._environment.variants(name))
         if not provider.keys_needed:
             return
         written = provider.key_specs is not None
@@ -180,12 +201,11 @@ class _Collector:
             check.problem, dummies=self._dummies, min_length=provider.facts.min_key_length
         )
         if kind == "env":
-            self.variables.add(rest)
             secret = self._environment.get(rest, lambda value: judge(rest, value) is None)
             secret = secret or resolve(spec.ref, self._environment, self._folder)
         else:
-            secret = resolve(spec.ref, self._environment, self._folder)
-        reason = judge(rest, secret.reveal())
+            secret = resolve(spec.ref, self._environment, self._folder, self._fetcher)
+        reason = judge(spec.ref if is_slow(spec.ref) else rest, secret.reveal())
         if reason is not None:
             raise SecretError(reason)
         return secret

@@ -14,12 +14,14 @@ from typing import Any
 import brotli
 import zstandard
 
-from . import anthropic, errors, gemini, ollama, openai, sockets
+from ..formats import EVENT_STREAM
+from . import anthropic, bedrock, errors, gemini, ollama, openai, sockets
 from .anthropic import Anthropic
 from .conversations import conversation
 from .counts import Counts
 from .credentials import accepted, carried, key_of
 from .faults import Fault, Faults
+from .media import Media
 from .wire_types import Fields, Piece, Request, Script
 
 _RELATIVES = {
@@ -36,8 +38,10 @@ _NOISE = {
     "openai": b": keep-alive\n\n",
     "gemini": b": keep-alive\r\n\r\n",
 }
-_OPENED = ("anthropic", "openai")
+_OPENED = ("anthropic", "openai", "bedrock")
 """Their streams begin with an event that holds no content."""
+_STREAMS = {"ollama": "application/x-ndjson", "bedrock": EVENT_STREAM}
+"""Content types of streams, where they are no server-sent events."""
 Body = dict[str, Any]
 
 
@@ -49,6 +53,7 @@ class App:
         self.counts = Counts()
         self._keys = keys
         self._anthropic = Anthropic()
+        self._media = Media()
 
     def answer(self, request: Request) -> Script:
         """The answer to a request, counted."""
@@ -83,10 +88,14 @@ class App:
         return None if accepted(key, known) else _error(dialect, relative, "bad_key", None)
 
     def _content(self, dialect: str, relative: str, request: Request, path: str, body: Body, fault: Fault) -> Script:
+        media = self._media.answer(dialect, relative, request, path, body)
+        if media is not None:
+            return replace(media, headers=[*media.headers, *_headers(dialect)])
         makers: Mapping[str, Callable[[], Body | Iterator[bytes] | None]] = {
             "anthropic": lambda: self._speak_anthropic(request, path, body, fault),
             "gemini": lambda: _speak_gemini(request, path, body, fault),
             "ollama": lambda: _speak_ollama(request, path, body, fault),
+            "bedrock": lambda: bedrock.speak(path, body, fault.words, self._anthropic),
             "openai": lambda: _speak_openai(request, path, body, fault, relative),
         }
         made = makers[dialect]()
@@ -94,7 +103,7 @@ class App:
             return _error(dialect, relative, "not_found", None)
         if isinstance(made, dict):
             return _whole(200, json.dumps(made, separators=(",", ":"), ensure_ascii=False).encode(), _headers(dialect))
-        kind = "text/event-stream" if dialect != "ollama" else "application/x-ndjson"
+        kind = _STREAMS.get(dialect, "text/event-stream")
         if dialect == "gemini" and "alt=sse" not in request.path:
             kind = "application/json; charset=UTF-8"
         pieces = (Piece(data, fault.delay) for data in made)
@@ -154,6 +163,8 @@ def _speak_ollama(request: Request, path: str, body: Body, fault: Fault) -> Body
 def _dialect(request: Request, path: str) -> str:
     if path.startswith(("/api/chat", "/api/generate", "/api/tags")):
         return "ollama"
+    if path.startswith("/model/"):
+        return "bedrock"
     if request.host == "api.anthropic.com" or "/messages" in path or request.header("anthropic-version"):
         return "anthropic"
     if _GEMINI.search(path) or (request.host == "generativelanguage.googleapis.com" and "/openai/" not in path):
@@ -192,6 +203,8 @@ def _headers(dialect: str) -> Fields:
             return [("request-id", "req_sim1"), ("anthropic-ratelimit-requests-remaining", "999")]
         case "openai":
             return [("x-request-id", "req_sim1"), ("openai-version", "2020-10-01"), ("x-ratelimit-remaining-requests", "9999")]
+        case "bedrock":
+            return [("x-amzn-requestid", "req-sim1")]
         case _:
             return [("x-request-id", "req_sim1"), ("alt-svc", 'h3=":443"; ma=2592000')]
 
@@ -222,7 +235,7 @@ def _badly_begun(script: Script, fault: Fault, dialect: str, request: Request) -
     pieces = iter(script.pieces)
     # What stands before an error is what would stand before the content.
     opening = list(islice(pieces, 1 if fault.noise and dialect in _OPENED else 0))
-    opening += repeat(Piece(_NOISE.get(dialect, b"\n"), fault.delay), fault.noise or 0)
+    opening += repeat(Piece(_noise(dialect, request), fault.delay), fault.noise or 0)
     if fault.first_stall:
         return replace(script, pieces=[*opening, Piece(hold=True)], trouble="first_stall")
     if fault.error_first:
@@ -232,9 +245,16 @@ def _badly_begun(script: Script, fault: Fault, dialect: str, request: Request) -
     return replace(script, pieces=chain(opening, pieces)) if opening else script
 
 
+def _noise(dialect: str, request: Request) -> bytes:
+    """A piece that means nothing."""
+    return bedrock.noise(request.path) if dialect == "bedrock" else _NOISE.get(dialect, b"\n")
+
+
 def _reflecting(script: Script, request: Request) -> Script:
     reflected = " ".join(carried(request))
-    body = json.dumps({"error": {"message": f"your key was {reflected}"}}).encode()
+    is_framed = ("content-type", EVENT_STREAM) in script.headers
+    message = f"your key was {reflected}"
+    body = bedrock.says(message) if is_framed else json.dumps({"error": {"message": message}}).encode()
     return replace(script, headers=[*script.headers, ("x-echo", reflected)], pieces=[Piece(body)], trouble="echo")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
-from . import errors, openai
+from . import errors, gemini, openai
 from .faults import Fault
 from .text import answer, last_text, pieces, prompt_of, tokens
 
@@ -16,6 +16,8 @@ Spent = Callable[[int, int], None]
 """Told the tokens of an answer, in and out, before its last event is sent."""
 _SOUND = 2000
 """Characters of sound in an event."""
+_SOUND_TOKEN = 100
+"""Characters of sound that are a token."""
 
 
 class Conversation:
@@ -79,6 +81,7 @@ class Realtime(Conversation):
         super().__init__(path, fault, spent)
         self._items: list[Body] = []
         self._heard = 0
+        self._session: Body = {}
 
     def greet(self) -> Iterator[Body]:
         """The session."""
@@ -88,14 +91,18 @@ class Realtime(Conversation):
         """An item, sound, or an answer."""
         match message.get("type"):
             case "session.update":
-                session = {"type": "realtime", "model": self.model, **message.get("session", {})}
-                yield {"type": "session.updated", "event_id": "event_1", "session": session}
+                self._session = {"type": "realtime", "model": self.model, **message.get("session", {})}
+                yield {"type": "session.updated", "event_id": "event_1", "session": self._session}
             case "conversation.item.create":
                 self._items.append(message.get("item") or {})
                 yield {"type": "conversation.item.added", "event_id": "event_2", "item": self._items[-1]}
             case "input_audio_buffer.append":
                 self._heard += len(str(message.get("audio", "")))
-            case "input_audio_buffer.commit" | "response.create":
+            case "input_audio_buffer.commit":
+                if ((self._session.get("audio") or {}).get("input") or {}).get("transcription"):
+                    yield self._written()
+                yield from self._answer(message)
+            case "response.create":
                 yield from self._answer(message)
             case kind:
                 error = {"type": "invalid_request_error", "code": "unknown_event", "message": f"Unknown event {kind}."}
@@ -117,9 +124,27 @@ class Realtime(Conversation):
         self._spent(usage["input_tokens"], usage["output_tokens"])
         yield {"type": "response.done", "event_id": "event_7", "response": response | {"status": "completed", "usage": usage}}
 
+    def _written(self) -> Body:
+        """What was said, written down by another model, which has tokens of its own."""
+        text, sound = "what was said", self._heard // _SOUND_TOKEN
+        usage = {
+            "type": "tokens", "total_tokens": sound + tokens(text), "input_tokens": sound, "output_tokens": tokens(text),
+            "input_token_details": {"text_tokens": 0, "audio_tokens": sound},
+        }  # fmt: skip
+        self._spent(sound, tokens(text))
+        kind = "conversation.item.input_audio_transcription.completed"
+        return {
+            "type": kind,
+            "event_id": "event_8",
+            "item_id": "item_sim1",
+            "content_index": 0,
+            "transcript": text,
+            "usage": usage,
+        }
+
     def _usage(self, text: str) -> Body:
         """Text in, and a token for each hundred characters of sound; half of the text was in the cache."""
-        words_in, sound_in = tokens(prompt_of(self._items)), self._heard // 100
+        words_in, sound_in = tokens(prompt_of(self._items)), self._heard // _SOUND_TOKEN
         words_out, sound_out = tokens(text), 20
         cached = words_in // 2
         return {
@@ -135,29 +160,32 @@ class Realtime(Conversation):
 
 
 class Live(Conversation):
-    """Gemini Live: the model comes with `setup`; turns end with their totals. JSON is sent in binary messages."""
+    """Gemini Live: the model comes with `setup`; turns end with their totals. JSON is sent in binary messages.
+
+    Sound is answered when its stream ends.
+    """
 
     is_binary = True
 
+    def __init__(self, path: str, fault: Fault, spent: Spent) -> None:
+        super().__init__(path, fault, spent)
+        self._heard = 0
+        self._speaks = False
+
     def hear(self, message: Body) -> Iterator[Body]:
-        """The answer to the set-up, or to a turn."""
+        """The answer to the set-up, to a turn, or to sound."""
         if "setup" in message:
             self.model = str(message["setup"].get("model", ""))
+            self._speaks = "AUDIO" in (message["setup"].get("generationConfig") or {}).get("responseModalities", ())
             yield {"setupComplete": {}}
-        turn = message.get("clientContent") or message.get("client_content")
-        if not turn:
-            return
-        text = answer(last_text(turn.get("turns", "")), self.fault.words)
-        for piece in pieces(text):
-            yield {"serverContent": {"modelTurn": {"parts": [{"text": piece}]}}}
-        yield {"serverContent": {"generationComplete": True}}
-        prompt, output = tokens(prompt_of(turn.get("turns", ""))), tokens(text)
-        self._spent(prompt, output)
-        yield {"serverContent": {"turnComplete": True}, "usageMetadata": {
-            "promptTokenCount": prompt, "responseTokenCount": output, "totalTokenCount": prompt + output,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
-            "responseTokensDetails": [{"modality": "TEXT", "tokenCount": output}],
-        }}  # fmt: skip
+        turn, sound = message.get("clientContent") or message.get("client_content"), message.get("realtimeInput") or {}
+        self._heard += len((sound.get("audio") or {}).get("data", ""))
+        if turn or sound.get("audioStreamEnd"):
+            sound_in, self._heard = self._heard // _SOUND_TOKEN, 0
+            events, usage = gemini.live_turn((turn or {}).get("turns", ""), sound_in, self._speaks, self.fault.words)
+            yield from events
+            self._spent(usage["promptTokenCount"], usage["responseTokenCount"])
+            yield {"serverContent": {"turnComplete": True}, "usageMetadata": usage}
 
 
 def conversation(path: str, fault: Fault, spent: Spent) -> Conversation | None:

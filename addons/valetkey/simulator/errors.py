@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import anthropic, gemini, openai
+from . import anthropic, bedrock, gemini, openai
 from .text import dump, sse
 from .wire_types import Fields
 
@@ -48,7 +48,18 @@ _GEMINI = {
     "not_found": (404, "NOT_FOUND", "The model is not found."),
     "client": (400, "INVALID_ARGUMENT", "Invalid JSON payload received."),
 }
+_BEDROCK = {
+    "bad_key": (403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid."),
+    "rate_limit": (429, "ThrottlingException", "Too many requests, please wait before trying again."),
+    "quota": (429, "ThrottlingException", "Too many tokens per day, please wait before trying again."),
+    "overloaded": (503, "ServiceUnavailableException", "Bedrock is unable to process your request."),
+    "too_long": (400, "ValidationException", "Input is too long for requested model."),
+    "policy": (400, "ValidationException", "The request was blocked by a guardrail."),
+    "not_found": (404, "ResourceNotFoundException", "Could not resolve the foundation model from the model identifier."),
+    "client": (400, "ValidationException", "The provided model identifier is invalid."),
+}
 _TABLES = {
+    "bedrock": (_BEDROCK, (500, "InternalServerException", "The system encountered an unexpected error."), "7s"),
     "openai": (_OPENAI, (500, "server_error", "The server had an error while processing your request."), "6.2s"),
     "anthropic": (_ANTHROPIC, (500, "api_error", "Internal server error"), "7s"),
     "gemini": (_GEMINI, (500, "INTERNAL", "An internal error has occurred."), "36.4s"),
@@ -75,6 +86,8 @@ def error(dialect: str, relative: str, kind: str, wait_ms: int | None = None) ->
         # Gemini says when to come back in the body, never in a header of its own accord.
         reason = "API_KEY_INVALID" if kind == "bad_key" else None
         return status, gemini.error(status, word, message, reason), wait if wait_ms is not None else []
+    if dialect == "bedrock":
+        return status, dump({"message": message}), [("x-amzn-errortype", f"{word}:http://internal.amazon.com/coral/bedrock/")]
     return status, openai.error(status, word, message), wait
 
 
@@ -87,6 +100,8 @@ def event(dialect: str, kind: str | None = None, wait_ms: int | None = None, *, 
         return sse({"error": {"code": status, "message": message, "status": word}})
     if dialect == "ollama":
         return dump({"error": "simulated failure"}) + b"\n"
+    if dialect == "bedrock":
+        return bedrock.exception(word, message)
     if responses:
         return sse({"type": "error", "code": word, "message": message, "param": None, "sequence_number": 0}, "error")
     return sse({"error": {"message": message, "type": word, "param": None, "code": None if word == "server_error" else word}})
@@ -94,7 +109,7 @@ def event(dialect: str, kind: str | None = None, wait_ms: int | None = None, *, 
 
 def usual(dialect: str) -> str:
     """The kind of error that is most often met inside an answer."""
-    return "overloaded" if dialect in ("anthropic", "gemini") else "server"
+    return "overloaded" if dialect in ("anthropic", "gemini", "bedrock") else "server"
 
 
 def _words(dialect: str, kind: str, wait_ms: int | None) -> tuple[int, str, str]:

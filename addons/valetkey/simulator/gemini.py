@@ -61,6 +61,27 @@ def error(status: int, word: str, message: str, reason: str | None = None) -> by
     return dump({"error": {"code": status, "message": message, "status": word} | details})
 
 
+def live_turn(turns: Any, sound_in: int, speaks: bool, words: int | None) -> tuple[list[Body], Body]:
+    """The messages of an answer of Live before its last one, and the totals of that; `sound_in` in tokens.
+
+    https://ai.google.dev/api/live#UsageMetadata
+    """
+    text = answer(last_text(turns), words)
+    said: list[Body] = [{"text": piece} for piece in pieces(text)]
+    if speaks:
+        said = [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": "AAAA" * len(piece)}} for piece in pieces(text)]
+    messages: list[Body] = [{"serverContent": {"modelTurn": {"parts": [part]}}} for part in said]
+    if speaks:
+        messages.append({"serverContent": {"outputTranscription": {"text": text}}})
+    words_in, out = tokens(prompt_of(turns)) if turns else 0, tokens(text)
+    heard = {"TEXT": words_in, "AUDIO": sound_in}
+    return [*messages, {"serverContent": {"generationComplete": True}}], {
+        "promptTokenCount": words_in + sound_in, "responseTokenCount": out, "totalTokenCount": words_in + sound_in + out,
+        "promptTokensDetails": [{"modality": kind, "tokenCount": count} for kind, count in heard.items() if count],
+        "responseTokensDetails": [{"modality": "AUDIO" if speaks else "TEXT", "tokenCount": out}],
+    }  # fmt: skip
+
+
 def _chunk(body: Body, model: str, part: str, so_far: str, finish: str | None) -> Body:
     candidate: Body = {"content": {"parts": [{"text": part}], "role": "model"}, "index": 0}
     if finish:

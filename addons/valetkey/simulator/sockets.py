@@ -79,7 +79,10 @@ class Socket:
                 if event.message_finished:
                     parts, self._parts = self._parts, []
                     whole = b"".join(part.encode() if isinstance(part, str) else bytes(part) for part in parts)
-                    await self._say(self._conversation.hear(heard(whole)))
+                    if isinstance(event, BytesMessage) and self._conversation.fault.echo:
+                        await self._write(BytesMessage(bytearray(whole)))
+                    else:
+                        await self._say(self._conversation.hear(heard(whole)))
             case Ping():
                 await self._write(event.response())
             case CloseConnection():

@@ -1,0 +1,167 @@
+"""`valetkey exec`: run an agent with all that `valetkey env` would print, and without the real keys of this shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError, StartError, ValetkeyError
+from ..model import Address
+from ..proxy.doors import api_mode
+from ..secrets.environment import TWIN
+from ..settings import instance_id
+from . import running
+from .app import Loaded, RulesOption, app, load
+from .exports import CONFDIR, AgentOption, ConfdirOption, ForOption, JavaOption, expanded, ledger_of, prepare, warn
+from .reaching import reach
+from .recipes import Recipe, named, of_program
+from .variables import AGENT_KEY
+
+STARTING = 30.0
+"""Seconds that a gateway may take to get ready."""
+
+
+@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+def execute(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The agent and its arguments, after `--`.")],
+    rules: RulesOption = None,
+    agent: AgentOption = "",
+    recipe: ForOption = None,
+    java: JavaOption = False,
+    start: Annotated[bool, typer.Option("--start", help="Start a gateway on free ports, and end it with the command.")] = False,
+    confdir: ConfdirOption = CONFDIR,
+) -> None:
+    """Run a command behind the gateway, with dummy keys in place of real ones. Its exit status is ours.
+
+    **Examples:** `valetkey exec -- claude` · `valetkey exec --agent alice -- codex` · `valetkey exec --start -- mini`
+    """
+    environ = dict(os.environ)
+    loaded = load(rules)
+    known = named(recipe) if recipe else of_program(command[0])
+    program = shutil.which(command[0])
+    if program is None:
+        raise ConfigurationError(f"{command[0]} is no program on PATH")
+    if start:
+        with started(loaded, rules, environ, confdir) as (proxy, api):
+            raise typer.Exit(_run(program, command, child(_at(loaded, proxy, api), environ, agent, known, confdir, java=java)))
+    check_gateway(loaded)
+    surroundings = child(loaded, environ, agent, known, confdir, java=java)
+    os.execve(program, command, surroundings)  # noqa: S606 - no shell is the point
+
+
+def child(
+    loaded: Loaded, environ: Mapping[str, str], agent: str, recipe: Recipe | None, confdir: Path, *, java: bool = False
+) -> dict[str, str]:
+    """The environment of the command: what is set, without real keys, with what an agent needs. Notices go to stderr."""
+    prepared = prepare(loaded, environ, agent, recipe, confdir, java=java)
+    limits = recipe.limits if recipe and recipe.works != "yes" else ()
+    warn((*prepared.wanted.notices, *(f"{recipe.title}: {limit}" for limit in limits if recipe)))
+    return prepared.wanted.applied(without_keys(loaded, environ))
+
+
+def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without the variables of keys: those of the catalogue, numbered ones, twins, and those that rules name."""
+    rules = loaded.snapshot.rules
+    names = {name for facts in loaded.catalog.values() for name in facts.env}
+    names |= {name for provider in rules.providers.values() for name in provider.facts.env}
+    pattern = re.compile("|".join(rf"{re.escape(name)}(?:_[A-Za-z0-9]+)?" for name in sorted(names)) or r"(?!)")
+    referred = {
+        ref.removeprefix("env:").removeprefix(TWIN) for ref in loaded.snapshot.references.values() if ref.startswith("env:")
+    }
+
+    def is_key(name: str) -> bool:
+        plain = name.removeprefix(TWIN)
+        return plain in referred or pattern.fullmatch(plain) is not None or name == AGENT_KEY
+
+    return {name: value for name, value in environ.items() if not is_key(name)}
+
+
+def check_gateway(loaded: Loaded) -> None:
+    """Raise ValetkeyError, with what to do, unless the gateway of these rules answers."""
+    door = loaded.snapshot.rules.gateway.proxy
+    found = reach(door)
+    if found.is_instance(instance_id(loaded.settings)):
+        return
+    if found.what == "gateway":
+        raise ValetkeyError(f"the gateway on {door} is that of other rules; name its rules with --rules, or take --start")
+    if found.what == "other":
+        raise ValetkeyError(f"what listens on {door} is not the gateway; see valetkey doctor, or take --start")
+    raise ValetkeyError(f"no gateway runs on {door}; start one with `valetkey run` in another terminal, or take --start")
+
+
+@contextmanager
+def started(loaded: Loaded, rules: str | None, environ: Mapping[str, str], confdir: Path) -> Iterator[tuple[Address, Address]]:
+    """A gateway with these rules on free ports; gives its doors. It ends with the block. Raises StartError."""
+    proxy, api = free_doors()
+    os.environ.update(environ)  # loading took the keys out; the gateway needs them
+    extra = ["--mode", f"regular@{proxy}", "--mode", api_mode(api), "--set", f"confdir={expanded(confdir)}"]
+    argv = running.command(rules, False, extra)
+    log = ledger_of(loaded).with_name("exec-gateway.log")
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        log.chmod(0o600)
+        # In a session of its own: Ctrl-C is for the agent, which may still have calls under way.
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(environ), start_new_session=True
+        )
+    try:
+        _wait(process, proxy, instance_id(loaded.settings), log)
+        yield proxy, api
+    finally:
+        process.terminate()
+        try:
+            process.wait(STARTING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], proxy: Address, instance: str, log: Path) -> None:
+    deadline = time.monotonic() + STARTING
+    while process.poll() is None and time.monotonic() < deadline:
+        if reach(proxy).is_instance(instance):
+            return
+        time.sleep(0.05)
+    raise StartError(f"the gateway did not get ready; it said ({log}):\n{log.read_text(errors='replace').rstrip()}")
+
+
+def free_doors() -> tuple[Address, Address]:
+    """Two addresses of loopback that were free a moment ago."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return Address("127.0.0.1", one.getsockname()[1]), Address("127.0.0.1", other.getsockname()[1])
+
+
+def _at(loaded: Loaded, proxy: Address, api: Address) -> Loaded:
+    """The same rules with other doors."""
+    snapshot = loaded.snapshot
+    gateway = replace(snapshot.rules.gateway, proxy=proxy, api=api)
+    return replace(loaded, snapshot=replace(snapshot, rules=replace(snapshot.rules, gateway=gateway)))
+
+
+def _run(program: str, command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run to the end, and give the exit status as a shell would. Signals to us go to the command."""
+    with subprocess.Popen(list(command), executable=program, env=dict(environ)) as process:
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            process.send_signal(number)
+
+        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGHUP, pass_on)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal has sent it to the command already
+        status = process.wait()
+    return status if status >= 0 else 128 - status
