@@ -168,3 +168,11 @@ def test_the_scripts_for_node_are_right_and_fail_without_a_host(runtime):
     assert "canary.valetkey.invalid" in call(
         runtime, "https://canary.valetkey.invalid", {"PATH": f"{Path(shutil.which('node')).parent}"}
     )
+
+
+def test_code_in_the_folder_that_an_agent_works_in_is_not_run(tmp_path, monkeypatch):
+    for name in ("urllib", "types", "requests"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
+    monkeypatch.chdir(tmp_path)
+    pythons = [each for each in found({"PATH": "/nowhere"}) if each.name.startswith("python")]
+    assert pythons and not [each.name for each in pythons if "planted" in call(each, "http://127.0.0.1:1", {})]

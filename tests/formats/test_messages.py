@@ -153,7 +153,7 @@ def test_a_delta_that_only_quotes_an_end_is_none():
         (ResponsesTalk, dump(type="surprise", model="gpt-5"), ("gpt-5",), False),
         (RealtimeTalk, dump(type="response.create"), ("query",), True),
         (RealtimeTalk, dump(type="input_audio_buffer.append", audio="AAAA"), ("query",), False),
-        (RealtimeTalk, dump(type="session.update", session={"model": "m"}), ("m",), True),
+        (RealtimeTalk, dump(type="session.update", session={"model": "m"}), ("m", "query"), True),
         (
             RealtimeTalk,
             dump(type="session.update", session={"audio": {"input": {"transcription": {"model": "whisper-1"}}}}),

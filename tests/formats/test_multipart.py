@@ -55,7 +55,7 @@ DISPOSED = b"Content-Disposition: "
 TYPED = b'--xYz\r\nContent-Disposition: form-data; name="model"\r\n%s\r\n\r\n%s\r\n'
 TRANSFORMED = [b"Content-Transfer-Encoding: quoted-printable", b"Content-Type: text/plain; charset=utf-16"]
 WRITTEN = [
-    b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"', b'x; name="y"; name="model"',
+    b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"', b'form-data; name="y"; name="model"',
 ]  # fmt: skip
 REFUSED = [
     pytest.param(field(b"model", b"cheap") + field(b"model", b"dear") + CLOSE, "more than once", id="twice"),
@@ -98,8 +98,33 @@ def test_the_boundary_may_stand_bare(kind):
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "application/json", ""])
-def test_without_a_boundary_there_is_no_form(kind):
-    assert model_of(field(b"model", b"a") + CLOSE, kind) is None
+def test_threat_47_a_form_without_a_boundary_is_refused(kind):
+    with pytest.raises(JsonScanError, match="no part"):
+        model_of(field(b"model", b"a") + CLOSE, kind)
+
+
+@pytest.mark.parametrize("body", [b'{"model":"dear"}', b' {"model":"dear"}\r\n' + field(b"model", b"cheap") + CLOSE])
+def test_threat_47_json_that_is_called_a_form_is_refused(body):
+    with pytest.raises(JsonScanError, match="as JSON does"):
+        model_of(body)
+
+
+ODD = [
+    b'Content-Disposition : form-data; name="model"', b' Content-Disposition: form-data; name="model"',
+    b'X: y\r\n Content-Disposition: form-data; name="model"', b"Content-Disposition: form-data; name='model'",
+    b"Content-Disposition: form-data; name=<model>", b'Content-Disposition: form-data, name="model"',
+    b'Content-Disposition: form-data; a="b"name="model"', b'Content-Disposition: form-data; a=b name="model"',
+    b'Content-Disposition: form-data;\x0bname="model"', b'Content-Disposition: form-data; name="model',
+    b'Content-Disposition: form-data; name="mo""del"', b'Content-Disposition: form-data; a="\\"; name="model"',
+    b'Content-Disposition: form-data; name="x"\r\nContent-Disposition: form-data; name="model"', b'Content-Disposition: name="model"',
+]  # fmt: skip
+"""A lenient server finds a model here, a strict one does not."""
+
+
+@pytest.mark.parametrize("headers", ODD)
+def test_threat_47_a_part_whose_name_is_not_plain_is_refused(headers):
+    with pytest.raises(JsonScanError, match="odd Content-Disposition"):
+        model_of(part(headers, b"dear") + CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +135,8 @@ def test_without_a_boundary_there_is_no_form(kind):
         'x; a="; boundary=a"; boundary=xYz',
         "x; boundary=xYz, y",
         "x; boundary*=xYz",
+        "x; boundary=<xYz>",
+        "x; boundary='xYz'",
     ],
 )
 def test_threat_47_a_boundary_that_is_not_plain_is_refused(kind):

@@ -15,49 +15,33 @@ NOW = 1_795_235_309.0
 USAGE = {"input_tokens": 1_000_000, "output_tokens": 0}
 
 
-@pytest.fixture
-def using():
-    """Put a list in force for a test."""
-    yield pricelist.use
-    pricelist.use(None)
-
-
-def costs(name):
+def costs(listing, name):
     provider = making.rules().providers["openai"]
-    return metering.estimated(USAGE, provider, name, NOW).cost_usd
+    return metering.estimated(USAGE, provider, name, NOW, listing=listing).cost_usd
 
 
-def test_without_a_newer_list_the_built_in_one_holds():
-    assert pricelist.current() is BUILT_IN
+def test_a_newer_list_is_what_is_computed_with():
+    assert costs(pricelist.parse(published(model(prices=GPT | {"input_mtok": 7}))), "gpt-4o") == 7
 
 
-def test_a_newer_list_is_what_is_computed_with(using):
-    using(pricelist.parse(published(model(prices=GPT | {"input_mtok": 7}))))
-    assert costs("gpt-4o") == 7
+def test_lists_do_not_mix():
+    before = costs(BUILT_IN, "gpt-4o")
+    costs(pricelist.parse(published(model(prices=GPT | {"input_mtok": 7}))), "gpt-4o")
+    assert costs(BUILT_IN, "gpt-4o") == before
 
 
-def test_the_built_in_list_holds_again_without_a_newer_one(using):
-    before = costs("gpt-4o")
-    using(pricelist.parse(published(model(prices=GPT | {"input_mtok": 7}))))
-    costs("gpt-4o")
-    using(None)
-    assert costs("gpt-4o") == before
+def test_a_new_model_has_a_price():
+    assert costs(pricelist.parse(published(model("gpt-99"))), "gpt-99") == Decimal("2.5")
 
 
-def test_a_new_model_has_a_price(using):
-    using(pricelist.parse(published(model("gpt-99"))))
-    assert costs("gpt-99") == Decimal("2.5")
+def test_a_model_that_left_the_list_has_none():
+    assert costs(pricelist.parse(published(model("gpt-99"))), "gpt-4o") is None
 
 
-def test_a_model_that_left_the_list_has_none(using):
-    using(pricelist.parse(published(model("gpt-99"))))
-    assert costs("gpt-4o") is None
-
-
-def test_usage_is_read_as_before(using):
-    using(pricelist.parse(published()))
+def test_usage_is_read_as_before():
     document = {"model": "gpt-4o", "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}}
-    found = metering.measure(document, making.rules().providers["openai"], "chat", None, NOW)
+    listing = pricelist.parse(published())
+    found = metering.measure(document, making.rules().providers["openai"], "chat", None, NOW, listing=listing)
     assert found.usage == {"input_tokens": 10, "output_tokens": 1}
 
 

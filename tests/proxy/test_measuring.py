@@ -11,7 +11,9 @@ from mitmproxy import http
 
 from support import making
 from support.assembling import assembled
+from support.pricing import GPT, model, published
 from valetkey.model import Outcome
+from valetkey.policy import pricelist
 from valetkey.proxy import measuring
 
 OPEN = "version: 1\nproviders: {openai: {open: [files, batches]}}\n"
@@ -47,6 +49,17 @@ def fetched(runtime, body, path=CONTENT, **options):
 def test_results_are_added_up_at_the_price_of_batches():
     meter, _ = fetched(making.runtime(OPEN), LINE * 3)
     assert (meter.usage["input_tokens"], meter.cost_usd, meter.model) == (3000, Decimal("0.00375"), "gpt-4o")
+
+
+DEAR = pricelist.parse(published(model(prices=GPT | {"input_mtok": 7})))
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_newer_prices_hold_from_the_snapshot_on_that_brings_them(is_batch):
+    runtime = making.runtime(OPEN)
+    runtime.adopt(replace(runtime.snapshot, prices=DEAR))
+    meter, _ = fetched(runtime, LINE) if is_batch else measured(runtime, "/v1/chat/completions", json.dumps(CHAT).encode())
+    assert meter.cost_usd == (Decimal("0.0035") if is_batch else Decimal("0.007"))
 
 
 def test_results_that_are_fetched_again_are_not_counted_again():

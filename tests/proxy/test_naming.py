@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +106,28 @@ def test_the_scheme_is_told_from_the_first_bytes(transport, first, expected):
 )
 def test_modes_in_which_addresses_are_dialled(mode, expected):
     assert naming.dials_addresses(client(mode=mode)) is expected
+
+
+@pytest.mark.parametrize("blanks", [b"Host:" + b" " * 60_000 + b"\rx", b"Host: a" + b" " * 60_000 + b"b"], ids=["before", "between"])
+def test_a_host_of_blanks_is_read_at_once(blanks):
+    begun = time.perf_counter()
+    named = said(b"GET / HTTP/1.1\r\n" + blanks + b"\r\n\r\n")
+    assert named is Said.NOTHING and time.perf_counter() - begun < 5
+
+
+def test_blanks_around_a_host_do_not_count():
+    assert said(HEAD.replace(b": api.openai.com:80", b":\t api.openai.com:80 \t")) == "api.openai.com"
+
+
+@pytest.mark.parametrize(
+    ("transport", "first", "expected"),
+    [
+        ("tcp", HELLO[:-1], Said.NAMELESS),
+        ("tcp", HEAD[:-1], Said.NOTHING),
+        ("tcp", b"GET", Said.NOTHING),
+        ("udp", quic_hello("api.openai.com")[0][:600], Said.NAMELESS),
+    ],
+)
+def test_pieces_without_end_are_not_waited_for(transport, first, expected):
+    count = naming.MOST_PIECES[transport] - 1
+    assert said(first, *[b""] * count, transport=transport) is expected

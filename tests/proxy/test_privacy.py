@@ -73,10 +73,19 @@ def test_new_files_are_private(umask, tmp_path):
 def test_a_file_of_flows_that_is_open_already_becomes_private(umask, tmp_path, value):
     path = tmp_path / "flows.mitm"
     path.touch(0o644)
-    privacy.keep_private(SimpleNamespace(save_stream_file=value.format(path)))
+    privacy.keep_private(SimpleNamespace(save_stream_file=value.format(path), mode=[]))
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("value", ["-", "+", "/nowhere/flows.mitm"])
 def test_what_is_no_file_is_left_alone(umask, value):
-    privacy.keep_private(SimpleNamespace(save_stream_file=value, hardump=""))
+    privacy.keep_private(SimpleNamespace(save_stream_file=value, hardump="", mode=[]))
+
+
+@pytest.mark.parametrize("mode", ["wireguard@51820", "wireguard:{}/other.conf@51820"])
+def test_the_keys_of_wireguard_become_private(umask, tmp_path, mode):
+    for path in (tmp_path / "wireguard.conf", tmp_path / "other.conf"):
+        path.touch(0o644)
+    privacy.keep_private(SimpleNamespace(confdir=str(tmp_path), mode=[mode.format(tmp_path)]))
+    named = tmp_path / ("other.conf" if "other" in mode else "wireguard.conf")
+    assert named.stat().st_mode & 0o777 == 0o600

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from support import making
-from valetkey.policy import pricelist
 from valetkey.proxy.runtime import Runtime
 
 
@@ -48,11 +47,3 @@ def test_a_key_that_is_refused_is_doubted_where_it_comes_from():
     runtime.fetcher = type("Fetcher", (), {"doubt": lambda self, reference: doubted.append(reference)})()
     runtime.doubt("openai/op")
     assert doubted == ["cmd:op read x"]
-
-
-def test_newer_prices_come_into_force_with_the_rules():
-    runtime, newer = making.runtime(), pricelist.PriceList(())
-    runtime.adopt(replace(runtime.snapshot, prices=newer))
-    found = pricelist.current()
-    runtime.adopt(replace(runtime.snapshot, prices=None))
-    assert (found, pricelist.current()) == (newer, pricelist.BUILT_IN)

@@ -323,6 +323,21 @@ def test_wireguards_own_name_server_is_mitmproxy(mode, expected):
     assert isinstance(by_address(b"\x12\x34\x01\x00", ("10.0.0.53", 53), mode, "udp")[1].layer, expected)
 
 
+def test_what_is_read_only_to_be_refused_is_dialled_nowhere():
+    one, asked = by_address(tls_hello(None), ("127.0.0.1", 53))
+    assert dialled(one, asked).error
+
+
+@pytest.mark.parametrize("host", ["canary.valetkey.invalid", "CANARY.valetkey.invalid"])
+def test_the_host_that_we_answer_is_dialled_nowhere(host):
+    assert dialled(*next_layer(host, 53)).error
+
+
+def dialled(one, asked):
+    asyncio.run(one.server_connect(server_hooks.ServerConnectionHookData(asked.context.server, asked.context.client)))
+    return asked.context.server
+
+
 # A proxy in front.
 
 

@@ -94,6 +94,15 @@ def test_the_proxy_in_front_gets_its_own_credential_with_a_plain_request(scheme,
     assert wire.foreign_request(flow, dialled, runtime).headers.get("proxy-authorization") == sent
 
 
+@pytest.mark.parametrize("method", ["TRACE", "trace"])
+def test_a_request_that_is_sent_back_as_it_was_has_no_credential(method):
+    flow, runtime = making.flow("example.com"), making.runtime()
+    flow.request.scheme, flow.request.method, runtime.upstream_auth = "http", method, b"Basic Z3c6cHc="
+    dialled = server(("example.com", 80))
+    dialled.state, dialled.via = ConnectionState.CLOSED, ("http", ("corp.test", 3128))
+    assert "proxy-authorization" not in wire.foreign_request(flow, dialled, runtime).headers
+
+
 def test_a_call_that_was_never_admitted_does_not_leave():
     with pytest.raises(WireError, match="not admitted"):
         wire.foreign_request(making.flow(), server(), making.runtime())

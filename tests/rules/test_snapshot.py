@@ -9,6 +9,7 @@ from support.pricing import published
 from support.samples import call
 from valetkey.ledger import write_prices
 from valetkey.policy import routing
+from valetkey.policy.pricelist import BUILT_IN
 from valetkey.rules import Watcher, load_snapshot, renewed
 from valetkey.secrets import Environment, Fetcher, fetching
 
@@ -136,4 +137,4 @@ def test_prices_that_cannot_be_used_are_a_notice(tmp_path):
     (tmp_path / ".valetkey").mkdir()
     (tmp_path / ".valetkey" / "ledger.prices.json").write_text("nonsense")
     found = load(tmp_path)
-    assert (found.prices, "the built-in prices hold" in found.notices[-1]) == (None, True)
+    assert (found.prices, "the built-in prices hold" in found.notices[-1]) == (BUILT_IN, True)

@@ -17,6 +17,7 @@ from ..settings import instance_id
 from . import checkups, runtimes, surroundings
 from .app import JsonOption, Loaded, RulesOption, app, dump, load, say, table
 from .bundles import certificates, trust_at, write_trust
+from .executing import without_keys
 from .exports import CONFDIR, ConfdirOption, expanded, ledger_of
 from .findings import Finding, fault, note, ok, status
 from .reaching import Reached, reach
@@ -54,7 +55,7 @@ def doctor(
     probes = list[runtimes.Probe]()
     if reached.is_instance(instance_id(loaded.settings)):
         door = loaded.snapshot.rules.gateway.proxy
-        probes = runtimes.probe_all(environ, door)
+        probes = runtimes.probe_all(without_keys(loaded, environ), door)
         found += [runtimes.judge(probe, environ, door, _own(folder)) for probe in probes]
     _report(found, probes, as_json, repaired)
 

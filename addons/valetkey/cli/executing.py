@@ -20,6 +20,7 @@ import typer
 
 from ..errors import ConfigurationError, StartError, ValetkeyError
 from ..model import Address
+from ..policy.credentials import is_dummy
 from ..proxy.doors import api_mode
 from ..secrets.environment import TWIN
 from ..settings import instance_id
@@ -32,6 +33,10 @@ from .variables import AGENT_KEY
 
 STARTING = 30.0
 """Seconds that a gateway may take to get ready."""
+_LONG = 16
+"""Characters of a value that is looked for under other names; a shorter one could be a common word."""
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that would end us, and leave a gateway of our own behind."""
 
 
 @app.command(name="exec", context_settings={"allow_interspersed_args": False})
@@ -73,7 +78,10 @@ def child(
 
 
 def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment without the variables of keys: those of the catalogue, numbered ones, twins, and those that rules name."""
+    """An environment without the variables of keys: those of the catalogue, numbered ones, twins, and those that rules name.
+
+    A variable of any other name that holds the value of one of them, or of a key of the gateway's, goes as well.
+    """
     rules = loaded.snapshot.rules
     names = {name for facts in loaded.catalog.values() for name in facts.env}
     names |= {name for provider in rules.providers.values() for name in provider.facts.env}
@@ -86,7 +94,14 @@ def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
         plain = name.removeprefix(TWIN)
         return plain in referred or pattern.fullmatch(plain) is not None or name == AGENT_KEY
 
-    return {name: value for name, value in environ.items() if not is_key(name)}
+    real = {value for name, value in environ.items() if is_key(name) and name != AGENT_KEY and not is_dummy(value, rules)}
+    real = {value for value in real if len(value) >= _LONG}
+    held = loaded.snapshot.vault.scrubber
+
+    def shows_key(value: str) -> bool:
+        return any(each in value for each in real) or held.finds(os.fsencode(value))
+
+    return {name: value for name, value in environ.items() if not (is_key(name) or shows_key(value))}
 
 
 def check_gateway(loaded: Loaded) -> None:
@@ -106,6 +121,8 @@ def check_gateway(loaded: Loaded) -> None:
 def started(loaded: Loaded, rules: str | None, environ: Mapping[str, str], confdir: Path) -> Iterator[tuple[Address, Address]]:
     """A gateway with these rules on free ports; gives its doors. It ends with the block. Raises StartError."""
     proxy, api = free_doors()
+    for number in _ENDINGS:
+        signal.signal(number, _leave)
     os.environ.update(environ)  # loading took the keys out; the gateway needs them
     extra = ["--mode", f"regular@{proxy}", "--mode", api_mode(api), "--set", f"confdir={expanded(confdir)}"]
     argv = running.command(rules, False, extra)
@@ -127,6 +144,11 @@ def started(loaded: Loaded, rules: str | None, environ: Mapping[str, str], confd
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End by way of `finally`, so that the gateway ends as well."""
+    raise SystemExit(128 + number)
 
 
 def _wait(process: subprocess.Popen[bytes], proxy: Address, instance: str, log: Path) -> None:
@@ -162,6 +184,7 @@ def _run(program: str, command: Sequence[str], environ: Mapping[str, str]) -> in
 
         signal.signal(signal.SIGTERM, pass_on)
         signal.signal(signal.SIGHUP, pass_on)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal has sent it to the command already
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # the terminal has sent it to the command already
         status = process.wait()
     return status if status >= 0 else 128 - status

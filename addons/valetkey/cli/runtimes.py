@@ -191,7 +191,7 @@ def call(runtime: Runtime, url: str, environ: Mapping[str, str]) -> str:
             file.write_text(runtime.source.replace("{url}", url))
         words = [word.replace("{url}", url).replace("{file}", str(file)) for word in runtime.words]
         quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true"}
-        return _output([runtime.program, *words], {**environ, **quiet}, PATIENCE * (3 if runtime.compiles else 1))
+        return _output([runtime.program, *words], {**environ, **quiet}, PATIENCE * (3 if runtime.compiles else 1), folder)
 
 
 def judge(probe: Probe, environ: Mapping[str, str], door: Address, own: bytes | None) -> Finding:
@@ -234,12 +234,14 @@ def _first_line(program: str, option: str, environ: Mapping[str, str], *words: s
     return _output([program, option, *words], environ).partition("\n")[0]
 
 
-def _output(command: list[str], environ: Mapping[str, str], patience: float = PATIENCE) -> str:
-    """The last words of a program, on one line."""
+def _output(command: list[str], environ: Mapping[str, str], patience: float = PATIENCE, folder: str = os.sep) -> str:
+    """What a program says. It runs in `folder`, never in ours: Python, git and Bun take code from the folder they are started in,
+    and an agent may have written it."""
     try:
         done = subprocess.run(
             command,
             env=dict(environ),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -37,6 +37,15 @@ _IS_TRANSFORMED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """A value that some servers decode (Go undoes quoted-printable) and others take as it is."""
+_IS_PLAIN = re.compile(
+    rb"content-disposition:[ \t]*form-data"
+    rb"(?:[ \t]*;[ \t]*(?:[a-z-]+\*=[^\s\",;]++"
+    rb'|[a-z-]+[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*+"|[^\x00-\x20\x7f"\'(),;<>=\\]++)))*[ \t]*;?[ \t]*',
+    re.IGNORECASE,
+)
+"""A part's own line as all servers read it. Some take off blanks before the colon, single quotes or angle brackets, or close a
+quote that is open."""
+_IS_JSON = re.compile(rb"[\s\xef\xbb\xbf]*+[\[{]")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 
 
@@ -84,6 +93,8 @@ class FormReader:
         """The form is over; what was not closed is closed by that."""
         while self._step(final=True):
             pass
+        if self.first is None and self._offset + len(self._buffer) > 0:
+            raise JsonScanError("the form has no part; does its boundary agree with the content type?")
 
     def _in_epilogue(self, *, final: bool) -> bool:
         self._drop(len(self._buffer))
@@ -112,7 +123,10 @@ class FormReader:
         headers = _FOLD.sub(b" ", headers)
         if _IS_ENCODED.search(headers):
             raise JsonScanError('the form has a field whose name is encoded; write it plainly, as in name="model"')
-        lines = b"\n".join(_DISPOSITION.findall(headers))
+        own = [line.rstrip(b"\r") for line in _DISPOSITION.findall(headers)]
+        if headers.lower().count(b"content-disposition") != len(own) or not all(map(_IS_PLAIN.fullmatch, own)) or len(own) > 1:
+            raise JsonScanError('the form has an odd Content-Disposition; write it plainly, as in form-data; name="model"')
+        lines = b"\n".join(own)
         named = {(quoted or bare).strip().lower().decode("latin-1") for quoted, bare in _NAMES.findall(lines)}
         self._name = next((name for name in named if name in self._names), None)
         self._is_file = _IS_FILE.search(lines) is not None
@@ -189,7 +203,7 @@ def boundary_of(content_type: str) -> bytes | None:
     if "boundary" not in content_type.lower():
         return None
     found = _BOUNDARY.search(content_type)
-    if found is None or content_type.lower().count("boundary") > 1 or "," in content_type:
+    if found is None or content_type.lower().count("boundary") > 1 or any(odd in content_type for odd in ",<>'"):
         raise JsonScanError("the boundary of the form cannot be read; write it plainly, as in boundary=abc")
     return (found[1] or found[2]).encode("latin-1", "replace")
 
@@ -207,8 +221,11 @@ def _delimits(before: bytes, found: re.Match[bytes]) -> bool:
 
 
 def read_form(body: bytes, content_type: str, names: Collection[str]) -> FormReader:
-    """A whole form, read. Raises `JsonScanError` as `FormReader` does."""
+    """A whole form, read. Raises `JsonScanError` as `FormReader` does, and for a body that has no part, or begins as JSON does: some
+    servers do not look at the content type, and read the first JSON that comes."""
     reader = FormReader(content_type, names)
+    if _IS_JSON.match(body):
+        raise JsonScanError("the body begins as JSON does, and its content type is that of a form")
     view = memoryview(body)
     for at in range(0, len(body), _SLICE):
         reader.feed(view[at : at + _SLICE])

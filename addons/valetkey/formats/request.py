@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from .multipart import FormReader, read_form
 
 _ROUTING = ("model", "stream", "stream_options")
 _FORM_FIELDS = ("model", "stream", "n", "size", "quality")
+_CHARSETS = re.compile(r"charset\s*=\s*[\"']?(?!utf-?8|us-ascii|ascii|latin|iso-8859-|windows-12)", re.IGNORECASE)
+"""Charsets in which the bytes of a name could be another name, as in UTF-7."""
 _LONGEST = 40
 """Characters of a size or a quality."""
 _MOST = 1000
@@ -26,8 +29,10 @@ class RequestFacts:
     members: Members
 
 
-def read_request(body: bytes) -> RequestFacts:
+def read_request(body: bytes, content_type: str = "") -> RequestFacts:
     """Read a JSON request. Raises `JsonScanError` for anything that two parsers could read differently."""
+    if _CHARSETS.search(content_type):
+        raise JsonScanError("the content type names a charset that is not UTF-8; send the JSON as UTF-8")
     members = scan(body)
     for name in members:
         # Servers written in Go match names without regard to case: `Model` there overrides `model`.

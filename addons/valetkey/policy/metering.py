@@ -29,8 +29,7 @@ from genai_prices.types import ArrayMatch, ModelInfo, ModelPrice, TieredPrices
 from genai_prices.types import Provider as LibraryProvider
 
 from ..model import CostSource, Metering, PriceOverride, Provider, UnitPrice
-from . import pricelist
-from .pricelist import PriceList
+from .pricelist import BUILT_IN, PriceList
 
 LIMIT = 10**12
 """No answer has a trillion tokens; larger numbers are nonsense or an attack on sums."""
@@ -59,16 +58,18 @@ def measure(
     asked: Mapping[str, int | str] = MappingProxyType({}),
     *,
     batch: bool = False,
+    listing: PriceList = BUILT_IN,
 ) -> Metering:
     """Usage and cost of an answer.
 
     `document` is the body, or what a stream folds to; `flavor` the endpoint's; `model` as asked for (the document's own wins);
-    `when` Unix seconds, since prices change; `asked` what of the request a price may depend on; `batch`: at the price of batches.
+    `when` Unix seconds, since prices change; `asked` what of the request a price may depend on; `batch`: at the price of batches;
+    `listing`: the prices that hold.
     """
     reported = _model_of(document) if document is not None else None
     usage = _extract(document, provider, flavor) if document is not None else None
     if usage is None and asked and flavor is not None and flavor in provider.facts.usage.counts:
-        return _measure_by_places(document or {}, provider, flavor, (reported, model), when, asked)
+        return _measure_by_places(document or {}, provider, flavor, (reported, model), when, asked, listing)
     if document is None or usage is None:
         return Metering(model=reported)
     cost = _reported_cost(document, provider.facts.usage.cost_path)
@@ -79,25 +80,33 @@ def measure(
     context = _context(document)
     if batch:
         context = {"processing": "batch"}
-    cost, source = _price(usage, provider, (reported, model), when, context, asked)
+    cost, source = _price(usage, provider, (reported, model), when, context, asked, listing=listing)
     return Metering(usage, "reported", cost, source, reported)
 
 
 def measure_result(
-    document: Mapping[str, Any], provider: Provider, flavors: Sequence[str], when: float, *, batch: bool
+    document: Mapping[str, Any],
+    provider: Provider,
+    flavors: Sequence[str],
+    when: float,
+    *,
+    batch: bool,
+    listing: PriceList = BUILT_IN,
 ) -> Metering:
     """Usage and cost of an answer that another call has made, of the first flavor that it reports usage in."""
     found = Metering()
     for flavor in flavors:
-        found = measure(document, provider, flavor, None, when, batch=batch)
+        found = measure(document, provider, flavor, None, when, batch=batch, listing=listing)
         if found.usage_source != "none":
             break
     return found
 
 
-def estimated(usage: Mapping[str, int], provider: Provider, model: str | None, when: float) -> Metering:
+def estimated(
+    usage: Mapping[str, int], provider: Provider, model: str | None, when: float, *, listing: PriceList = BUILT_IN
+) -> Metering:
     """The price of an estimate."""
-    cost, source = _price(usage, provider, (model,), when, {})
+    cost, source = _price(usage, provider, (model,), when, {}, listing=listing)
     return Metering(usage, "estimated", cost, source)
 
 
@@ -137,17 +146,18 @@ def _measure_by_places(
     models: tuple[str | None, ...],
     when: float,
     asked: Mapping[str, int | str],
+    listing: PriceList,
 ) -> Metering:
     """Usage of sound and images: where the catalogue says that it stands; guessed where none of that has a price."""
     facts, both = provider.facts.usage, {**document, "request": asked}
     usage = {name: count for name, places in facts.counts[flavor].items() if (count := _count_at(both, places)) is not None}
-    cost, source = _price(usage, provider, models, when, {}, asked) if usage else (None, "none")
+    cost, source = _price(usage, provider, models, when, {}, asked, listing=listing) if usage else (None, "none")
     if cost is not None:
         return Metering(usage, "reported", _rounded(cost), source, models[0])
     for guesses in facts.guesses.get(flavor, ()):
         numbers = {name: (_number_at(both, each.place) or 0) / each.per for name, each in guesses.items()}
         guessed = {name: math.ceil(number) for name, number in numbers.items() if number}
-        cost, source = _price(guessed, provider, models, when, {}, asked) if guessed else (None, "none")
+        cost, source = _price(guessed, provider, models, when, {}, asked, listing=listing) if guessed else (None, "none")
         if cost is not None:
             return Metering(usage | guessed, "estimated", _rounded(cost), source, models[0])
     return Metering(usage, "reported" if usage else "none", None, "none", models[0])
@@ -311,8 +321,10 @@ def _price(
     when: float,
     context: Mapping[str, str],
     asked: Mapping[str, int | str] = MappingProxyType({}),
+    *,
+    listing: PriceList,
 ) -> tuple[Decimal | None, CostSource]:
-    """The first price that is known for one of `models`: the rules' own, the library's, else the catalogue's."""
+    """The first price that is known for one of `models`: the rules' own, the listed, else the catalogue's."""
     facts = provider.facts.usage
     known = [model for model in models if model and len(model) <= LONGEST_MODEL]
     # Most models have a batch price of their own in the library.
@@ -323,7 +335,7 @@ def _price(
                 cost = _by_override(usage, override)
                 return (None, "none") if cost is None else (cost * factor, "prices")
     for model in known:
-        tariff = _tariff(facts.prices, model)
+        tariff = _tariff(listing, facts.prices, model)
         cost = _by_tariff(usage, tariff, when, context) if tariff else None
         if tariff is not None and cost is not None:
             has_own = factor != 1 and cost != _by_tariff(usage, tariff, when, {})
@@ -396,12 +408,8 @@ _OF_OTHER_UNITS = _Form((), (), (), [], wrong=True)
 """Stands for a price in other units than those that were counted: characters, where tokens have a price."""
 
 
-def _tariff(prices: str | None, name: str) -> _Tariff | None:
-    return _tariff_of(pricelist.current(), prices, name)
-
-
 @lru_cache(maxsize=1024)
-def _tariff_of(listing: PriceList, prices: str | None, name: str) -> _Tariff | None:
+def _tariff(listing: PriceList, prices: str | None, name: str) -> _Tariff | None:
     library, known = listing.provider(prices), _library_model(listing, prices, name) if prices else None
     if library is None or known is None:
         return None

@@ -49,18 +49,6 @@ class PriceList:
 
 BUILT_IN = PriceList(tuple(_built_in))
 """The prices of the installed library."""
-_in_force = BUILT_IN
-
-
-def current() -> PriceList:
-    """The prices that hold now."""
-    return _in_force
-
-
-def use(prices: PriceList | None) -> None:
-    """Compute with these prices from now on; None: with the built-in ones."""
-    global _in_force
-    _in_force = prices or BUILT_IN
 
 
 def update_url() -> str:

@@ -40,7 +40,9 @@ class Sheet:
     def take(self, number: int, document: Mapping[str, Any]) -> None:
         """Count one answer, unless that was done."""
         provider, flavors = self.plan.provider, self.results.flavors
-        found = metering.measure_result(document, provider, flavors, self.passage.started, batch=self.results.batch)
+        snapshot, when = self.passage.snapshot, self.passage.started
+        batch = self.results.batch
+        found = metering.measure_result(document, provider, flavors, when, batch=batch, listing=snapshot.prices)
         if found.usage_source == "none":
             return
         is_due = self.results.when is None or metering.at(document, self.results.when) is True
@@ -87,7 +89,7 @@ def meter_of(runtime: Runtime, passage: Passage, tap: UsageTap | None) -> Meteri
         if tap.document is not None:
             sheet.take(0, tap.document)
         return sheet.meter
-    measured = metering.measure(tap.document, plan.provider, place.endpoint.flavor, plan.model, passage.started, passage.terms)
+    measured = _measured(passage, plan, place.endpoint, tap.document)
     if measured.usage_source != "none":
         whole = tap.complete or passage.outcome is Outcome.OK
         _note_as_counted(runtime, plan, place, tap)
@@ -98,6 +100,11 @@ def meter_of(runtime: Runtime, passage: Passage, tap: UsageTap | None) -> Meteri
     if place.endpoint.free or not (tap.events or tap.output_chars):
         return measured
     return _estimated(passage, plan, place.endpoint, tap.output_chars)
+
+
+def _measured(passage: Passage, plan: WirePlan, endpoint: Endpoint, document: Mapping[str, Any] | None) -> Metering:
+    listing = passage.snapshot.prices
+    return metering.measure(document, plan.provider, endpoint.flavor, plan.model, passage.started, passage.terms, listing=listing)
 
 
 def _goes_on(endpoint: Endpoint, tap: UsageTap) -> bool:
@@ -124,6 +131,7 @@ def _estimated(passage: Passage, plan: WirePlan, endpoint: Endpoint, output_char
     passage.note("usage_missing")
     provider, model, when = plan.provider, plan.model, passage.started
     if endpoint.flavor not in provider.facts.usage.counts:
-        return metering.estimated(estimate_usage(passage.request_bytes, output_chars), provider, model, when)
-    found = metering.measure({}, provider, endpoint.flavor, model, when, passage.terms)
+        usage = estimate_usage(passage.request_bytes, output_chars)
+        return metering.estimated(usage, provider, model, when, listing=passage.snapshot.prices)
+    found = _measured(passage, plan, endpoint, {})
     return replace(found, usage_source="estimated") if found.usage else found

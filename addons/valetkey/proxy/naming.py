@@ -21,13 +21,16 @@ from ..policy.authority import is_address, parse_authority, parse_host
 
 LARGEST = 65536
 """Bytes within which a connection must have said where it leads."""
+MOST_PIECES = {"tcp": 256, "udp": 16}
+"""Pieces within which it must have, because all are read again with each."""
 _BY_ADDRESS = (
     mode_specs.Socks5Mode, mode_specs.TransparentMode, mode_specs.LocalMode, mode_specs.WireGuardMode, mode_specs.TunMode,
 )  # fmt: skip
 _TLS_HANDSHAKE = b"\x16\x03"
 _REQUEST_LINE = re.compile(rb"[A-Z]{3,16} [^\r\n]* HTTP/1\.[01]\r?\n")
 _BEGINS_LIKE_HTTP = re.compile(rb"[A-Z]{1,16}(?: [^\r\n]*\r?)?")
-_HOST = re.compile(rb"\nhost:[ \t]*([^\r\n]*?)[ \t]*(?=\r?\n)", re.IGNORECASE)
+_HOST = re.compile(rb"\nhost:([^\r\n]*)(?=\r?\n)", re.IGNORECASE)
+"""With the blanks around it: an expression that leaves them out takes hours on many of them."""
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
@@ -46,9 +49,10 @@ def dials_addresses(client: connection.Client) -> bool:
 
 def name_of(client: connection.Client, data: Sequence[bytes]) -> str | Said:
     """The host that the first bytes of a connection name; `data` are the pieces as they came, of UDP the datagrams."""
+    is_all = sum(map(len, data)) >= LARGEST or len(data) >= MOST_PIECES[client.transport_protocol]
     if client.transport_protocol == "udp":
-        return _of_datagrams(data)
-    return _of_stream(b"".join(data))
+        return _of_datagrams(data, is_all=is_all)
+    return _of_stream(b"".join(data), is_all=is_all)
 
 
 def scheme_of(client: connection.Client, data: Sequence[bytes]) -> str:
@@ -56,36 +60,37 @@ def scheme_of(client: connection.Client, data: Sequence[bytes]) -> str:
     return "https" if client.transport_protocol == "udp" or starts_like_tls_record(b"".join(data)) else "http"
 
 
-def _of_stream(data: bytes) -> str | Said:
+def _of_stream(data: bytes, *, is_all: bool) -> str | Said:
+    """`is_all`: no more is waited for."""
     if len(data) < len(_TLS_HANDSHAKE) + 1 and _TLS_HANDSHAKE.startswith(data[:2]):
         return Said.MORE
     if starts_like_tls_record(data):
-        return _of_hello(data)
+        return _of_hello(data, is_all=is_all)
     if _REQUEST_LINE.match(data):
-        return _of_head(data)
-    return Said.MORE if _BEGINS_LIKE_HTTP.fullmatch(data) and len(data) < LARGEST else Said.NOTHING
+        return _of_head(data, is_all=is_all)
+    return Said.MORE if _BEGINS_LIKE_HTTP.fullmatch(data) and not is_all else Said.NOTHING
 
 
-def _of_hello(data: bytes) -> str | Said:
+def _of_hello(data: bytes, *, is_all: bool) -> str | Said:
     try:
         hello = parse_client_hello(data)
     except ValueError:
         return Said.NOTHING  # no TLS after all
     if hello is None:
-        return Said.MORE if len(data) < LARGEST else Said.NAMELESS
+        return Said.NAMELESS if is_all else Said.MORE
     return _plain_name(hello.sni) or Said.NAMELESS
 
 
-def _of_head(data: bytes) -> str | Said:
+def _of_head(data: bytes, *, is_all: bool) -> str | Said:
     end = _END_OF_HEAD.search(data)
     if end is None:
-        return Said.MORE if len(data) < LARGEST else Said.NOTHING
+        return Said.NOTHING if is_all else Said.MORE
     found = _HOST.findall(data[: end.end()])
-    named = parse_authority(found[0].decode("ascii", "replace")) if len(found) == 1 else None
+    named = parse_authority(found[0].strip(b" \t").decode("ascii", "replace")) if len(found) == 1 else None
     return (named and _plain_name(named.host)) or Said.NOTHING
 
 
-def _of_datagrams(data: Sequence[bytes]) -> str | Said:
+def _of_datagrams(data: Sequence[bytes], *, is_all: bool) -> str | Said:
     if not data or not data[0] or data[0][0] & 0xC0 != 0xC0:  # no long header of QUIC (RFC 9000, section 17.2)
         return Said.NOTHING
     try:
@@ -93,7 +98,7 @@ def _of_datagrams(data: Sequence[bytes]) -> str | Said:
     except ValueError:
         return Said.NAMELESS  # of a version, or in a shape, that cannot be read
     if hello is None:
-        return Said.MORE if sum(map(len, data)) < LARGEST else Said.NAMELESS
+        return Said.NAMELESS if is_all else Said.MORE
     return _plain_name(hello.sni) or Said.NAMELESS
 
 

@@ -61,10 +61,13 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
     endpoint, model = passage.place.endpoint, passage.place.path_model
     if not body or (endpoint.model != "body" and endpoint.stream != "body"):
         return Content(body, model=model)
-    encoding = heads.get(flow.request.headers, b"content-encoding")
+    kinds, encodings = (heads.get_all(flow.request.headers, name) for name in (b"content-type", b"content-encoding"))
+    if len(kinds) > 1 or len(encodings) > 1:
+        return Refusal(400, "invalid_body", "the request has two content types or encodings; send one")
+    encoding = encodings[0] if encodings else ""
     try:
         plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
-        content = _parse(plain, bool(encoding), heads.get(flow.request.headers, b"content-type"))
+        content = _parse(plain, bool(encoding), kinds[0] if kinds else "")
         _note_asked(passage, content)
         return content if endpoint.model == "body" else replace(content, model=model)
     except (JsonScanError, DecodeError) as error:
@@ -75,7 +78,7 @@ def _parse(plain: bytes, encoded: bool, content_type: str) -> Content:
     if content_type.lower().startswith("multipart/"):
         form = read_form_request(plain, content_type)
         return Content(plain, encoded, None, form.model, form, content_type)
-    facts = read_request(plain)
+    facts = read_request(plain, content_type)
     return Content(plain, encoded, facts, facts.model)
 
 

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mitmproxy.options import Options
+from mitmproxy.proxy.mode_specs import ProxyMode, WireGuardMode
 
 from ..errors import StartError
 from ..secrets import ownership
 
 KEYS = ("mitmproxy-ca.pem", "mitmproxy-ca.p12")
 """What mitmproxy keeps the authority's private key in, in `confdir`."""
+WIREGUARD = "wireguard.conf"
+"""Where mitmproxy keeps the keys of its WireGuard door, that of the client too; it is made for all to read."""
 _WRITTEN = ("save_stream_file", "hardump")
 """Options that name a file of flows."""
 
@@ -37,12 +40,19 @@ def check_authority(confdir: str) -> None:
 
 
 def keep_private(options: Options) -> None:
-    """From now on no file that this process makes is for others; files of flows that are open already neither."""
+    """From now on no file that this process makes is for others; files that are there already neither: flows, WireGuard's keys."""
     before = os.umask(0o077)
     os.umask(before | 0o077)
-    for path in _flow_files(options):
+    for path in (*_flow_files(options), *_wireguard_files(options)):
         if path.is_file():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+
+
+def _wireguard_files(options: Options) -> Iterator[Path]:
+    for mode in map(ProxyMode.parse, options.mode):
+        if isinstance(mode, WireGuardMode):
+            path = mode.data or os.path.join(options.confdir, WIREGUARD)  # noqa: PTH118
+            yield Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _flow_files(options: Options) -> Iterator[Path]:

@@ -12,7 +12,6 @@ from mitmproxy import http
 
 from ..ledger import Archive, LedgerWriter
 from ..model import ProviderFacts
-from ..policy import pricelist
 from ..policy.paths import HostTable
 from ..policy.pools import Pools
 from ..rules import Snapshot
@@ -84,7 +83,6 @@ class Runtime:
         """Put new rules in force for calls that begin from now on."""
         self._hosts = HostTable(snapshot.rules.providers)
         self._snapshot = snapshot
-        pricelist.use(snapshot.prices)
 
     def doubt(self, key: str) -> None:
         """A provider refused a key: what it is read from slowly may have another by now."""

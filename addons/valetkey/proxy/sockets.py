@@ -220,7 +220,7 @@ class Sockets:
         now = self.runtime.monotonic()
         started = self.runtime.clock() - (now - answer.asked)
         notes: list[str] = []
-        meter = shielded("metering", lambda: _meter(passage.plan, answer, started, notes), Metering())
+        meter = shielded("metering", lambda: _meter(passage, answer, started, notes), Metering())
         ending = _outcome(passage.plan, answer, by)
         if ending is Outcome.CLIENT and answer.error is None:
             notes.append("client_left")
@@ -316,18 +316,20 @@ def _not_changeable(route: Route, model: str | None) -> Refusal:
     return Refusal(403, "model_not_changeable", f"{text} (route {route.name})")
 
 
-def _meter(plan: WirePlan | None, answer: Answer, started: float, notes: list[str]) -> Metering:
+def _meter(passage: Passage, answer: Answer, started: float, notes: list[str]) -> Metering:
     """Usage and cost; an estimate where an answer was given, or may be billed, without any."""
+    plan, listing = passage.plan, passage.snapshot.prices
     if plan is None:
         return Metering()
-    measured = metering.measure(answer.document, plan.provider, answer.flavor, answer.model, started)
+    measured = metering.measure(answer.document, plan.provider, answer.flavor, answer.model, started, listing=listing)
     if measured.usage_source == "reported":
         return measured if answer.complete else replace(measured, usage_source="estimated")
     if answer.error is not None and not answer.output_chars:
         return measured
     notes.append("usage_missing")
     usage = estimate_usage(answer.asked_bytes, answer.output_chars)
-    return replace(metering.estimated(usage, plan.provider, answer.model or plan.model, started), model=measured.model)
+    guessed = metering.estimated(usage, plan.provider, answer.model or plan.model, started, listing=listing)
+    return replace(guessed, model=measured.model)
 
 
 def _outcome(plan: WirePlan | None, answer: Answer, by: Closer | None) -> Outcome:

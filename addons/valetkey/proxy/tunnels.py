@@ -187,7 +187,13 @@ class ValetTunnels:
 
     @guarded
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """A raw tunnel leads where it was judged to lead."""
+        """A raw tunnel leads where it was judged to lead; what is only answered here leads nowhere.
+
+        mitmproxy would take port 53 for a name server, and call it without any request that could be judged.
+        """
+        if data.client in self._nameless or (data.server.address and is_canary(data.server.address[0])):
+            data.server.error = "nothing is sent there"
+            return
         if data.server in self._raw:
             await passthrough.pin(self.runtime, data.server)
 

@@ -52,7 +52,9 @@ def foreign_request(flow: http.HTTPFlow, server: connection.Server, runtime: Run
     copy = _copy(flow.request)
     for name in ("proxy-authorization", "proxy-connection"):
         copy.headers.pop(name, None)
-    if server.via and runtime.upstream_auth is not None and flow.request.scheme == "http":
+    # TRACE sends back what it was sent, and a proxy may answer it (RFC 9110, section 9.3.8).
+    is_told = flow.request.scheme == "http" and flow.request.method.upper() != "TRACE"
+    if server.via and runtime.upstream_auth is not None and is_told:
         copy.headers["proxy-authorization"] = runtime.upstream_auth
     return copy
 

@@ -10,7 +10,7 @@ from ..errors import LedgerError
 from ..ledger import prices_path, read_prices
 from ..model import Key, ProviderFacts, Rules
 from ..policy import routing
-from ..policy.pricelist import PriceList
+from ..policy.pricelist import BUILT_IN, PriceList
 from ..secrets import Environment, Fetcher, Vault, fetch_keys, file_of, ownership, resolve_keys
 from ..settings import resolve_ledger
 from .loader import load_rules
@@ -34,8 +34,8 @@ class Snapshot:
     states: Mapping[str, str | None] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[Path, Mark] = field(default_factory=dict)
-    prices: PriceList | None = None
-    """Newer prices than the built-in ones, if there are."""
+    prices: PriceList = BUILT_IN
+    """The prices that hold: those that were fetched, else the built-in ones."""
 
 
 def load_snapshot(
@@ -81,13 +81,13 @@ def _with_keys(
     )  # fmt: skip
 
 
-def _prices(path: Path) -> tuple[PriceList | None, tuple[str, ...]]:
+def _prices(path: Path) -> tuple[PriceList, tuple[str, ...]]:
     """The prices that are kept, or why they are not used."""
     try:
         kept = read_prices(path)
     except LedgerError as error:
-        return None, (str(error),)
-    return kept.prices if kept else None, ()
+        return BUILT_IN, (str(error),)
+    return kept.prices if kept else BUILT_IN, ()
 
 
 def _distrust(path: Path | None) -> str | None:
