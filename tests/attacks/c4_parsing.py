@@ -667,11 +667,30 @@ _PART = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
         "encoded name": _PART % b"whisper-1"
         + (_PART % b"gpt-4o-transcribe").replace(b'name="model"', b"name*=utf-8''model")
         + b"--b--\r\n",
+        "blank before the colon": _PART % b"whisper-1"
+        + (_PART % b"gpt-4o-transcribe").replace(b"Disposition:", b"Disposition :")
+        + b"--b--\r\n",
+        "angle brackets": _PART % b"whisper-1" + (_PART % b"gpt-4o-transcribe").replace(b'"model"', b"<model>") + b"--b--\r\n",
+        "single quotes": _PART % b"whisper-1" + (_PART % b"gpt-4o-transcribe").replace(b'"model"', b"'model'") + b"--b--\r\n",
+        "JSON": BODY,
+        "JSON in front": BODY + b"\r\n" + _PART % b"whisper-1" + b"--b--\r\n",
+        "another boundary": (_PART % b"whisper-1").replace(b"--b", b"--c") + b"--c--\r\n",
     },
 )
 def form(here: Range, body: bytes) -> None:
     data = call(path=b"/v1/audio/transcriptions", body=body)
     here.inside(data.replace(b"application/json", b"multipart/form-data; boundary=b"))
+
+
+@attack(
+    47,
+    "two content types",
+    "400",
+    refused(400),
+    each={"JSON last": (b"multipart/form-data; boundary=b", b"application/json"), "form last": (b"application/json", b"multipart/x")},
+)
+def two_types(here: Range, kinds: tuple[bytes, bytes]) -> None:
+    here.inside(call(extra=b"Content-Type: %s\r\n" % kinds[1]).replace(b"application/json", kinds[0], 1))
 
 
 @attack(47, "a form around a JSON call", "read as a form, or refused", either(one_key, refused(400, 415)))
@@ -724,6 +743,8 @@ def _no_key_in_frames(evidence: Evidence) -> str | None:
         "continuation first": _frame(b"x", 0),
         "not utf-8": _frame(b"\xff\xfe"),
         "close": _frame(b"\x03\xf0", 8),
+        "frames after a close": _frame(b"\x03\xe8", 8) + _frame(b'{"type":"response.create"}') + _frame(b"x", 9),
+        "empty frames": _frame(b"", fin=False) + _frame(b"", 0, fin=False) * 20_000,
     },
 )
 def frames(here: Range, data: bytes) -> None:

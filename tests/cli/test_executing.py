@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from support import making
+from support.processes import wait_for
 from valetkey.cli import app, executing
 from valetkey.cli.app import Loaded
 from valetkey.cli.bundles import ensure_authority
@@ -64,6 +66,48 @@ def test_a_real_key_is_taken_out(loaded, name):
 @pytest.mark.parametrize("name", ["PATH", "OPENAI_BASE_URL", "MY_OPENAI_API_KEY", "OPENAI_API_KEYS"])
 def test_everything_else_stays(loaded, name):
     assert without_keys(loaded, {name: "x"}) == {name: "x"}
+
+
+@pytest.mark.parametrize("value", [REAL, f"Authorization: Bearer {REAL}", f'{{"key": "{REAL}"}}', making.REAL])
+def test_a_key_under_another_name_is_taken_out(loaded, value):
+    assert "EXTRA" not in without_keys(loaded, {"OPENAI_API_KEY": REAL, "EXTRA": value})
+
+
+@pytest.mark.parametrize(("key", "value"), [("changeme", "http://changeme"), ("sk-dummy-alice-and-more", "x sk-dummy-alice-and-more")])
+def test_words_and_dummies_under_another_name_stay(loaded, key, value):
+    assert "EXTRA" in without_keys(loaded, {"OPENAI_API_KEY": key, "EXTRA": value})
+
+
+def test_the_key_of_an_agent_may_stand_in_its_proxy(loaded):
+    environ = {"VALETKEY_AGENT_KEY": REAL, "HTTPS_PROXY": f"http://alice:{REAL}@127.0.0.1:8080", "ODD": "\udcff"}
+    assert {*without_keys(loaded, environ)} == {"HTTPS_PROXY", "ODD"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_gateway_that_is_still_starting_ends_with_us(tmp_path, number):
+    """One that says nothing for ever stands for one that takes long."""
+    script = f"""
+import os, sys, time
+from pathlib import Path
+from support import making
+from valetkey.cli import executing
+from valetkey.cli.app import Loaded
+from valetkey.settings import Settings
+silent = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+executing.running.command = lambda *_: [sys.executable, "-c", silent]
+loaded = Loaded(Settings(None, Path({str(tmp_path)!r})), making.snapshot(), dict(making.CATALOG))
+with executing.started(loaded, None, os.environ, Path({str(tmp_path)!r})):
+    pass
+"""
+    tests = str(Path(__file__).parents[1])
+    environ = _with_package()
+    environ["PYTHONPATH"] += os.pathsep + tests
+    with subprocess.Popen([sys.executable, "-c", script], env=environ, cwd=tmp_path) as process:
+        started = wait_for(lambda: [*tmp_path.rglob("exec-gateway.log")][0].read_text().strip(), "a gateway")
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started), 0)
 
 
 def test_the_command_gets_dummies_in_their_place(loaded, confdir):
@@ -186,8 +230,6 @@ def test_the_end_is_passed_on_to_the_command():
 
 
 def _with_package():
-    from pathlib import Path
-
     import valetkey
 
     return os.environ | {"PYTHONPATH": str(Path(valetkey.__file__).parents[1])}

@@ -484,3 +484,44 @@ def test_whatever_comes_nothing_raises(kind, messages):
     over, made = talk(kind, *messages)
     for answer in [*over, *made.close(9.0)]:
         assert isinstance(answer, Answer) and usage_of(answer).usage is not None
+
+
+# Games with what may be called.
+
+DEAR = dump(setup={"model": "models/dear"})
+LENIENT = {
+    "utf-16": DEAR.decode().encode("utf-16"), "utf-16, big end first": DEAR.decode().encode("utf-16-be"),
+    "utf-32": DEAR.decode().encode("utf-32"), "something behind it": DEAR + b"x", "two": DEAR * 2, "form feed": b"\f" + DEAR,
+    "a comma too many": DEAR[:-1] + b",}", "deep": DEAR[:-1] + b',"x":' + b"[" * 300_000 + b"]" * 300_000 + b"}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", LENIENT.values(), ids=LENIENT)
+def test_threat_47_binary_that_a_lenient_server_reads_as_json_is_refused(data):
+    assert LiveTalk().read(data, is_text=False).problem is not None
+
+
+ELSEWHERE = [
+    dump(type="response.create", session={"model": "cheap"}),
+    dump(type="input_audio_buffer.append", audio="AAAA", session={"model": "cheap"}),
+    dump(type="response.create", session={"type": "transcription", "audio": {"input": {"transcription": {"model": "cheap"}}}}),
+]
+
+
+@pytest.mark.parametrize("message", ELSEWHERE)
+def test_threat_48_the_model_of_the_address_is_asked_for_whatever_a_message_says(message):
+    assert "dear" in RealtimeTalk(("dear",)).read(message, is_text=True).models
+
+
+def test_threat_48_the_model_of_the_address_is_asked_for_after_the_session_named_another():
+    kind = RealtimeTalk(("dear",))
+    kind.sent(kind.read(dump(type="session.update", session={"model": "cheap"}), is_text=True), 1.0)
+    assert kind.read(ASKED, is_text=True).models == ("cheap", "dear")
+
+
+def test_threat_48_a_message_without_a_model_is_not_hidden_by_a_transcription_in_the_wrong_place():
+    assert None in RealtimeTalk().read(ELSEWHERE[2], is_text=True).models
+
+
+def test_threat_48_an_address_names_few_models():
+    assert "more than" in RealtimeTalk([f"m{n}" for n in range(9)]).read(ASKED, is_text=True).problem

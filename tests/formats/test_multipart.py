@@ -55,7 +55,8 @@ DISPOSED = b"Content-Disposition: "
 TYPED = b'--xYz\r\nContent-Disposition: form-data; name="model"\r\n%s\r\n\r\n%s\r\n'
 TRANSFORMED = [b"Content-Transfer-Encoding: quoted-printable", b"Content-Type: text/plain; charset=utf-16"]
 WRITTEN = [
-    b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"', b'form-data; name="y"; name="model"',
+    b'form-data;\r\n name="model"', b'form-data; name = "model"', b'form-data;\r\n\tname="model"',
+    b'form-data; name="y"; name="model"',
 ]  # fmt: skip
 REFUSED = [
     pytest.param(field(b"model", b"cheap") + field(b"model", b"dear") + CLOSE, "more than once", id="twice"),
@@ -116,7 +117,8 @@ ODD = [
     b'Content-Disposition: form-data; a="b"name="model"', b'Content-Disposition: form-data; a=b name="model"',
     b'Content-Disposition: form-data;\x0bname="model"', b'Content-Disposition: form-data; name="model',
     b'Content-Disposition: form-data; name="mo""del"', b'Content-Disposition: form-data; a="\\"; name="model"',
-    b'Content-Disposition: form-data; name="x"\r\nContent-Disposition: form-data; name="model"', b'Content-Disposition: name="model"',
+    b'Content-Disposition: form-data; name="x"\r\nContent-Disposition: form-data; name="model"',
+    b'Content-Disposition: name="model"',
 ]  # fmt: skip
 """A lenient server finds a model here, a strict one does not."""
 

@@ -57,6 +57,27 @@ def test_threat_47_a_name_in_another_case_is_refused(name):
         read_request(b'{"model":"cheap","' + name + b'":"dear"}')
 
 
+def test_the_models_besides_the_first_are_read():
+    assert read_request(b'{"model":"a","models":["b","c"]}').others == ("b", "c")
+
+
+@pytest.mark.parametrize("models", [b"[1]", b'["a\\n"]', b"[" + b'"a",' * 64 + b'"a"]'])
+def test_threat_47_models_that_are_no_names_are_refused(models):
+    with pytest.raises(JsonScanError):
+        read_request(b'{"model":"a","models":' + models + b"}")
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-7", "application/json;charset=UTF-16", 'x; charset = "ibm037"'])
+def test_threat_47_a_charset_of_other_letters_is_refused(kind):
+    with pytest.raises(JsonScanError, match="charset"):
+        read_request(b"{}", kind)
+
+
+@pytest.mark.parametrize("kind", ["", "application/json", "application/json; charset=UTF-8", 'x; charset="iso-8859-1"'])
+def test_a_charset_that_begins_as_ascii_is_read(kind):
+    assert read_request(b"{}", kind).model is None
+
+
 def test_threat_47_a_second_model_is_refused():
     with pytest.raises(JsonScanError, match="twice"):
         read_request(b'{"model":"cheap","model":"dear"}')

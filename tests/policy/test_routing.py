@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from support.samples import ANTHROPIC_SURFACE, call, provider, rules
 from valetkey.model import AgentRule, Call, Caller, Format, Match, Provider, Refusal, Route, RouteRule, Target
-from valetkey.policy.routing import route, visible_models
+from valetkey.policy.routing import others_refusal, route, visible_models
 
 LAB = Target("lab", "llama-3.3-70b")
 
@@ -235,11 +235,36 @@ def test_white_and_black_lists(allow: tuple[str, ...], deny: tuple[str, ...], al
     assert isinstance(found, Route) is allowed
 
 
-@pytest.mark.parametrize("spelling", ["GPT-4o", " gpt-4o", "models/gpt-4o"])
+@pytest.mark.parametrize("spelling", ["GPT-4o", " gpt-4o", "models/gpt-4o", "arn:aws:bedrock:us-east-1::foundation-model/gpt-4o"])
 def test_no_spelling_of_a_model_passes_the_black_list(spelling: str) -> None:
     found = route(call(model=spelling), rules(providers=openai(deny=("gpt-4o",))))
 
     assert isinstance(found, Refusal)
+
+
+def test_other_models_that_the_rules_leave_alone_pass() -> None:
+    found = route(call(), rules())
+
+    assert isinstance(found, Route) and others_refusal(call(), found, ("o3",), rules()) is None
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(rules(providers=openai(deny=("o3",))), id="a black list"),
+        pytest.param(rules(agents=(AgentRule("alice", models=("gpt-*",)),)), id="the agent's list"),
+        pytest.param(rules(routes=(rule(deny="no", model=("o3",)),)), id="a route that refuses"),
+        pytest.param(rules(routes=(rule(to=(Target("openai", "gpt-4o"),), model=("o3",)),)), id="a route to another model"),
+        pytest.param(
+            rules(providers={**openai(), "lab": provider("lab", deny=("o3",))}, routes=(rule(model=("gpt-4o",)),)),
+            id="a black list of the target",
+        ),
+    ],
+)
+def test_threat_47_other_models_are_judged_as_well(known: Rules) -> None:
+    found = route(call(), known)
+
+    assert isinstance(found, Route) and isinstance(others_refusal(call(), found, ("gpt-4o", "o3"), known), Refusal)
 
 
 def test_the_refusal_names_model_provider_rule_and_route() -> None:

@@ -122,7 +122,7 @@ def test_blanks_around_a_host_do_not_count():
 @pytest.mark.parametrize(
     ("transport", "first", "expected"),
     [
-        ("tcp", HELLO[:-1], Said.NAMELESS),
+        ("tcp", HELLO[:-1], Said.ENDLESS),
         ("tcp", HEAD[:-1], Said.NOTHING),
         ("tcp", b"GET", Said.NOTHING),
         ("udp", quic_hello("api.openai.com")[0][:600], Said.NAMELESS),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from support import making
 from support.assembling import assembled
 from valetkey.model import Refusal
@@ -26,6 +28,31 @@ def test_the_model_is_read_from_the_path():
 
 def test_duplicate_keys_are_refused():
     assert isinstance(read(making.flow(body=b'{"model":"a","model":"b"}')), Refusal)
+
+
+@pytest.mark.parametrize("name", [b"Content-Type", b"content-encoding"])
+def test_threat_47_two_types_or_encodings_are_refused(name):
+    flow = making.flow()
+    flow.request.headers.fields += ((name, b"application/json"), (name, b"multipart/form-data; boundary=x"))
+    assert isinstance(read(flow), Refusal)
+
+
+def test_threat_47_json_in_an_odd_charset_is_refused():
+    flow = making.flow(body=b'{"model":"cheap","+AG0-odel":"dear"}', content_type="application/json; charset=utf-7")
+    assert isinstance(read(flow), Refusal)
+
+
+def test_a_charset_that_has_all_of_ascii_is_read():
+    assert read(making.flow(content_type="application/json; charset=ISO-8859-1")).model == "gpt-4o"
+
+
+def test_threat_47_the_models_that_openrouter_falls_back_to_are_judged():
+    runtime = making.runtime("version: 1\nproviders: {openrouter: {models: {deny: [dear]}}}\n")
+    flow = making.flow("openrouter.ai", "/api/v1/chat/completions", body=b'{"model":"cheap","models":["dear"],"messages":[]}')
+    intake = assembled(runtime).intake
+    intake.requestheaders(flow)
+    intake.request(flow)
+    assert runtime.passages.of(flow).refusal.reason == "model_not_allowed"
 
 
 def test_an_unknown_encoding_is_refused():

@@ -144,6 +144,25 @@ def test_a_message_that_grows_too_large_ends_the_connection(by):
     assert Played.heard(played.agent)[-1] == (1009, "valetkey: a message is larger than gateway.max_body (1000 bytes)")
 
 
+@pytest.mark.parametrize("by", ["agent", "provider"])
+def test_threat_82_a_message_of_countless_empty_frames_ends_the_connection(monkeypatch, by):
+    monkeypatch.setattr(relay, "_MOST_FRAMES", 5)
+    played = Played()
+    for _ in range(6):
+        played.says(b"", finished=False, by=by)
+    assert Played.heard(getattr(played, by))[-1][0] == 1009
+
+
+def test_threat_82_a_frame_that_is_still_coming_is_kept_in_pieces(monkeypatch):
+    monkeypatch.setattr(relay, "_PIECE", 100)
+    played = Played(limit=10_000)
+    data = played.provider.send(TextMessage("x" * 3000))
+    for at in range(0, len(data), 200):
+        played.play(events.DataReceived(played.context.server, data[at : at + 200]))
+        assert max(map(len, played.layer.server_ws.frame_buf)) <= 300
+    assert Played.heard(played.agent) == ["x" * 3000]
+
+
 def test_many_messages_are_no_large_one():
     played = Played(limit=1000)
     for _ in range(5):

@@ -365,6 +365,31 @@ def test_an_answer_that_we_cut_is_said_to_be_refused():
     assert (cut.outcome, cut.refused, cut.usage_source) == ("refused", None, "estimated")
 
 
+# More than one model.
+
+ROUTED = "routes: [{name: down, match: {model: dear}, to: openai/cheap}]"
+SEVERAL = {
+    "in the address": ("/v1/realtime?model=cheap&model=dear", dump(type="response.create")),
+    "in the response": ("/v1/responses", dump(type="response.create", model="cheap", response={"model": "dear"})),
+    "who writes down": (
+        "/v1/realtime?model=cheap",
+        dump(type="session.update", session={"audio": {"input": {"transcription": {"model": "dear"}}}}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "message"), SEVERAL.values(), ids=SEVERAL)
+def test_threat_48_a_second_model_that_the_rules_replace_does_not_pass(path, message):
+    connection = Connection(path, ROUTED)
+    assert (connection.ask(message).dropped, connection.told[0]["error"]["code"]) == (True, "model_not_changeable")
+
+
+def test_threat_48_a_session_cannot_hide_the_model_of_the_address():
+    connection = Connection("/v1/realtime?model=gpt-realtime", DENY)
+    messages = (dump(type="session.update", session={"model": "cheap"}), dump(type="response.create", session={"model": "cheap"}))
+    assert [connection.ask(message).dropped for message in messages] == [True, True]
+
+
 # Around.
 
 

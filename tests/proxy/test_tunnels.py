@@ -338,6 +338,27 @@ def dialled(one, asked):
     return asked.context.server
 
 
+ENDLESS = b"".join(b"\x16\x03\x01\x00\x01" + each for each in (b"\x01", b"\xff", b"\xff", b"\xff", *[b"\x00"] * 11_000))
+"""The first 64 kB of a handshake that claims to have 16 MB."""
+ROADS = [("regular", None), ("regular", ("api.openai.com", 443)), ("socks5", (ADDRESS, 443)), ("reverse:http://valetkey.invalid", ("valetkey.invalid", 80))]
+
+
+@pytest.mark.parametrize(("mode", "address"), ROADS)
+def test_mitmproxy_gets_no_handshake_that_is_not_whole(mode, address):
+    with pytest.raises(AddonHalt):
+        by_address(tls_hello("api.openai.com")[:-1], address, mode)
+
+
+@pytest.mark.parametrize(("mode", "address"), ROADS)
+def test_threat_82_a_handshake_without_end_is_closed(mode, address):
+    assert isinstance(by_address(ENDLESS, address, mode)[1].layer, ClosingLayer)
+
+
+@pytest.mark.parametrize(("mode", "address"), ROADS)
+def test_a_whole_handshake_is_mitmproxys(mode, address):
+    assert by_address(tls_hello("api.openai.com"), address, mode)[1].layer is None
+
+
 # A proxy in front.
 
 

@@ -23,8 +23,8 @@ from .usage import EVENT_LIMIT
 OPEN = 64
 """Most answers of a connection that are open at a time; of more, the oldest is given up as it stands."""
 _LIKE_JSON = re.compile(rb'[\s\0\xef\xbb\xbf\xfe\xff]*+\{[\s\0]*+["}]')
-"""What a binary message begins with that a lenient server may take for JSON, in UTF-16 and UTF-32 too. No protocol here sends sound
-as it is."""
+"""What a binary message begins with that a lenient server may take for JSON, in UTF-16 and UTF-32 too. No protocol here sends
+sound as it is."""
 _MOST_NAMED = 8
 """Most models that an address may name: each message is judged for all of them."""
 _LONGEST = 200

@@ -221,8 +221,8 @@ def _delimits(before: bytes, found: re.Match[bytes]) -> bool:
 
 
 def read_form(body: bytes, content_type: str, names: Collection[str]) -> FormReader:
-    """A whole form, read. Raises `JsonScanError` as `FormReader` does, and for a body that has no part, or begins as JSON does: some
-    servers do not look at the content type, and read the first JSON that comes."""
+    """A whole form, read. Raises `JsonScanError` as `FormReader` does, and for a body that begins as JSON does: some servers
+    do not look at the content type, and read the first JSON that comes."""
     reader = FormReader(content_type, names)
     if _IS_JSON.match(body):
         raise JsonScanError("the body begins as JSON does, and its content type is that of a form")

@@ -15,18 +15,25 @@ _CHARSETS = re.compile(r"charset\s*=\s*[\"']?(?!utf-?8|us-ascii|ascii|latin|iso-
 """Charsets in which the bytes of a name could be another name, as in UTF-7."""
 _LONGEST = 40
 """Characters of a size or a quality."""
+_MOST_OTHERS = 64
+"""Most models that a call may name besides its own: each is judged."""
 _MOST = 1000
 """No call asks for more images."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """The members that decide: `include_usage` is what `stream_options` says, None where it says nothing."""
+    """The members that decide: `include_usage` is what `stream_options` says, None where it says nothing.
+
+    `others` are those in `models`, which OpenRouter calls where the first one fails.
+    https://openrouter.ai/docs/guides/routing/model-fallbacks
+    """
 
     model: str | None
     stream: bool
     include_usage: bool | None
     members: Members
+    others: tuple[str, ...] = ()
 
 
 def read_request(body: bytes, content_type: str = "") -> RequestFacts:
@@ -42,7 +49,8 @@ def read_request(body: bytes, content_type: str = "") -> RequestFacts:
     if model is not None and not isinstance(model, str):
         raise JsonScanError("the member model is no string")
     _check_model(model)
-    return RequestFacts(model, _value(body, members, "stream") is True, _include_usage(body, members), members)
+    others = _others(body, members) if "models" in members.spans else ()
+    return RequestFacts(model, _value(body, members, "stream") is True, _include_usage(body, members), members, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,17 @@ def _check_model(model: str | None) -> None:
     """Half a surrogate pair is no text, and what ends a line or a string may end the name for one server and not for another."""
     if model is not None and not model.isprintable():
         raise JsonScanError("the model's name holds a character that cannot be printed")
+
+
+def _others(body: bytes, members: Members) -> tuple[str, ...]:
+    found = _value(body, members, "models")
+    if not isinstance(found, list):
+        return ()
+    if len(found) > _MOST_OTHERS or not all(isinstance(model, str) for model in found):
+        raise JsonScanError(f"the member models is no list of at most {_MOST_OTHERS} names")
+    for model in found:
+        _check_model(model)
+    return tuple(found)
 
 
 def _value(body: bytes, members: Members, name: str) -> object:

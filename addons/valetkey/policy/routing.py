@@ -72,6 +72,22 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
     )
 
 
+def others_refusal(call: Call, found: Route, others: Iterable[str], rules: Rules) -> Refusal | None:
+    """Why the call may not name these models besides its own. They go out as they are, so the rules must leave them so."""
+    for model in others:
+        judged = route(replace(call, model=model, requested_model=model), rules)
+        if isinstance(judged, Refusal):
+            return judged
+        if judged.targets[0].model != model:
+            text = f"the rules have {judged.targets[0]} in place of {model}, which is not changed in `models` (route {judged.name})"
+            return Refusal(403, "model_not_changeable", text)
+        for target in (*found.targets, *found.too_long, *found.exhausted):
+            reason = _reason(replace(target, model=model), call, rules)
+            if reason is not None:
+                return Refusal(403, "model_not_allowed", f"{reason} (route {found.name})")
+    return None
+
+
 def prepare(rules: Rules) -> None:
     """Make what calls are looked up in, which the first call would do otherwise."""
     _compiled(rules)
@@ -189,8 +205,9 @@ _lists: Derived[Provider, _Lists] = Derived(lambda provider: _Lists(_models(prov
 
 
 def _names(provider: str, model: str) -> tuple[str, ...]:
-    """The spellings of a model that globs are held against, in lower case; `models/x` is Google's resource name for `x`."""
+    """The spellings of a model that globs are held against, in lower case; `models/x` is Google's resource name for `x`, and
+    `arn:…:foundation-model/x` that of AWS."""
     model = model.strip().lower()
-    bare = model.removeprefix("models/")
+    bare = model.rpartition("/")[2] if model.startswith("arn:") else model.removeprefix("models/")
     qualified = f"{provider}/{bare}"
     return (model, qualified) if bare == model else (model, bare, qualified)

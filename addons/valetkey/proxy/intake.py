@@ -88,7 +88,7 @@ class ValetIntake:
             text = "receipts cannot be written and gateway.ledger_failure is closed; see the gateway's log"
             return Refusal(503, "ledger_failure", text, retry_after=5)
         passage.call = call = planning.describe(flow, passage, content)
-        route = planning.decide(call, passage)
+        route = planning.decide(call, passage, content)
         if isinstance(route, Refusal):
             return route
         passage.route = route

@@ -40,6 +40,7 @@ class Said(Enum):
     MORE = "more bytes are needed"
     NOTHING = "it does not say, and need not"
     NAMELESS = "a TLS handshake without a name"
+    ENDLESS = "a TLS handshake that does not come to its end"
 
 
 def dials_addresses(client: connection.Client) -> bool:
@@ -53,6 +54,13 @@ def name_of(client: connection.Client, data: Sequence[bytes]) -> str | Said:
     if client.transport_protocol == "udp":
         return _of_datagrams(data, is_all=is_all)
     return _of_stream(b"".join(data), is_all=is_all)
+
+
+def handshake_of(client: connection.Client, data: Sequence[bytes]) -> str | Said:
+    """The same of what begins like TLS or QUIC; of everything else NOTHING, at once."""
+    is_quic = client.transport_protocol == "udp"
+    begun = data and data[0] and (is_quic or data[0].startswith(_TLS_HANDSHAKE[:1]))
+    return name_of(client, data) if begun else Said.NOTHING
 
 
 def scheme_of(client: connection.Client, data: Sequence[bytes]) -> str:
@@ -77,7 +85,7 @@ def _of_hello(data: bytes, *, is_all: bool) -> str | Said:
     except ValueError:
         return Said.NOTHING  # no TLS after all
     if hello is None:
-        return Said.NAMELESS if is_all else Said.MORE
+        return Said.ENDLESS if is_all else Said.MORE
     return _plain_name(hello.sni) or Said.NAMELESS
 
 
@@ -98,7 +106,7 @@ def _of_datagrams(data: Sequence[bytes], *, is_all: bool) -> str | Said:
     except ValueError:
         return Said.NAMELESS  # of a version, or in a shape, that cannot be read
     if hello is None:
-        return Said.NAMELESS if is_all else Said.MORE
+        return Said.ENDLESS if is_all else Said.MORE
     return _plain_name(hello.sni) or Said.NAMELESS
 
 

@@ -318,6 +318,10 @@ def _edits(aim: _Aim, call: Call, route: Route, content: Content) -> _Edits:
     return _Edits(changes, route.remove_body, added_usage)
 
 
-def decide(call: Call, passage: Passage) -> Route | Refusal:
+def decide(call: Call, passage: Passage, content: Content) -> Route | Refusal:
     """Ask the rules."""
-    return routing.route(call, passage.snapshot.rules)
+    rules, others = passage.snapshot.rules, content.facts.others if content.facts else ()
+    found = routing.route(call, rules)
+    if not others or isinstance(found, Refusal):
+        return found
+    return routing.others_refusal(call, found, others, rules) or found

@@ -123,9 +123,16 @@ class ValetTunnels:
     @guarded
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Only a provider's tunnel is opened; every other one passes as raw bytes."""
+        if nextlayer.layer is None:
+            self._choose(nextlayer)
+        if nextlayer.layer is None:
+            _await_handshake(nextlayer)
+
+    def _choose(self, nextlayer: layer.NextLayer) -> None:
+        """Set the layer, where it is not mitmproxy's to choose."""
         context = nextlayer.context
         client, address = context.client, context.server.address
-        if nextlayer.layer or address is None or admission.door_of(client) == "api" or client in self._nameless:
+        if address is None or admission.door_of(client) == "api" or client in self._nameless:
             return
         if isinstance(client.proxy_mode, ReverseMode):
             context.server.sni = address[0]  # whatever the client called the door
@@ -165,6 +172,9 @@ class ValetTunnels:
             if is_plain_call or self._provider(said, port) or egress.destination(host, port, rules, self.runtime.own_ports):
                 server.address = (said, port)
             return is_plain_call
+        if said is Said.ENDLESS:
+            nextlayer.layer = ClosingLayer(nextlayer.context)
+            return True
         if said is Said.NOTHING or egress.is_opened(host, port, rules):
             return False
         self._refuse_nameless(nextlayer, host, port)
@@ -200,6 +210,15 @@ class ValetTunnels:
     def _provider(self, host: str, port: int) -> bool:
         """Whether a tunnel is opened and read: a provider's is, and that of the host which we answer ourselves."""
         return is_canary(host) or self.runtime.is_provider(host, port)
+
+
+def _await_handshake(nextlayer: layer.NextLayer) -> None:
+    """Give mitmproxy whole handshakes alone: one that has no end it would keep, and read again with each piece of it."""
+    said = naming.handshake_of(nextlayer.context.client, _came(nextlayer))
+    if said is Said.MORE:
+        raise AddonHalt
+    if said is Said.ENDLESS:
+        nextlayer.layer = ClosingLayer(nextlayer.context)
 
 
 def _came(nextlayer: layer.NextLayer) -> list[bytes]:
