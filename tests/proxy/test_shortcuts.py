@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http, optmanager
-from mitmproxy.test import tutils
+from mitmproxy.addons import maplocal
+from mitmproxy.test import tflow, tutils
 
 from valetkey.proxy import shortcuts
 
@@ -251,7 +252,7 @@ def test_these_have_twins():
     """Each of them was found to run several times in every call."""
     names = [f"{each.owner.__name__}.{each.name}" for each in shortcuts.SHORTCUTS]
     fields = ["MessageData.__post_init__", "Headers.__init__", "Headers.get_all", "Headers.get", "Headers.__contains__"]
-    assert names == [*fields, "_Option.current"]
+    assert names == [*fields, "MapLocal.request", "_Option.current"]
 
 
 @pytest.mark.parametrize("number", range(len(shortcuts.SHORTCUTS)))
@@ -346,3 +347,26 @@ def test_a_list_in_an_option_is_a_copy():
     option = optmanager._Option("name", Sequence[str], ["a"], "", None)
     option.current().append("b")
     assert option.current() == ["a"]
+
+
+def mapped(*specs):
+    """What a request is answered with by the addon that maps addresses to files."""
+    addon = maplocal.MapLocal()
+    addon.replacements = [maplocal.parse_map_local_spec(spec) for spec in specs]
+    flow = tflow.tflow()
+    addon.request(flow)
+    return flow.response and flow.response.content
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+def test_an_address_is_mapped_to_a_file(tmp_path, has_one):
+    (tmp_path / "file").write_bytes(b"local")
+    specs = [f"|address|{tmp_path / 'file'}"] if has_one else []
+    ours, theirs = both(lambda: mapped(*specs))
+    assert ours == theirs == ((bytes, b"local") if has_one else (type(None), None))
+
+
+def test_without_a_file_no_address_is_written_out(monkeypatch):
+    monkeypatch.setattr(http.Request, "pretty_url", property(lambda self: pytest.fail("it was")))
+    shortcuts.install()
+    assert mapped() is None

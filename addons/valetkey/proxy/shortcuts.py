@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mitmproxy import http, optmanager
+from mitmproxy.addons.maplocal import MapLocal
 from mitmproxy.utils import typecheck
 
 logger = logging.getLogger(__name__)
@@ -146,6 +147,16 @@ def _current(self: optmanager._Option) -> Any:
 _OPTION_CURRENT = optmanager._Option.current
 _HEADERS_INIT = http.Headers.__init__
 _HEADERS_GET_ALL: Callable[[http.Headers, str | bytes], list[str]] = http.Headers.get_all
+# An addon that writes the address of every request out, and then has nothing to look for in it.
+
+_map_local = MapLocal.request
+
+
+def _maps_locally(self: MapLocal, flow: http.HTTPFlow) -> None:
+    if self.replacements:
+        _map_local(self, flow)
+
+
 SHORTCUTS = (
     Shortcut(http.MessageData, "__post_init__", _post_init, 1, "fields getattr name typecheck check_option_type type"),
     Shortcut(
@@ -154,6 +165,14 @@ SHORTCUTS = (
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
+    Shortcut(
+        MapLocal,
+        "request",
+        _maps_locally,
+        2,
+        "response error live request pretty_url replacements matches re search regex local_path is_file file_candidates extend "
+        "version MITMPROXY mimetypes guess_type str read_bytes OSError logging warning http Response make join info",
+    ),
     Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
 )
 _ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)
