@@ -687,7 +687,10 @@ def form(here: Range, body: bytes) -> None:
     "two content types",
     "400",
     refused(400),
-    each={"JSON last": (b"multipart/form-data; boundary=b", b"application/json"), "form last": (b"application/json", b"multipart/x")},
+    each={
+        "JSON last": (b"multipart/form-data; boundary=b", b"application/json"),
+        "form last": (b"application/json", b"multipart/x"),
+    },
 )
 def two_types(here: Range, kinds: tuple[bytes, bytes]) -> None:
     here.inside(call(extra=b"Content-Type: %s\r\n" % kinds[1]).replace(b"application/json", kinds[0], 1))

@@ -7,7 +7,7 @@ import ssl
 from support.processes import free_ports
 
 from .canaries import EVIL, INSIDE, OPENAI
-from .client import CHAT, call
+from .client import CHAT, call, h2_headers
 from .evidence import Evidence, Expectation, absent, all_of, attack, no_call, one_key, refused
 from .range import Range
 from .servers import BODY
@@ -184,6 +184,39 @@ def onboarding(here: Range, target: bytes) -> None:
 @attack(50, "a tunnel to mitm.it", "not served", all_of(_SHUT, _OWN))
 def onboarding_tunnel(here: Range) -> None:
     _try_tunnel(here, "mitm.it:80")
+
+
+_CANARY = "canary.valetkey.invalid"
+_UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@attack(
+    50,
+    "the host that the gateway answers itself (canary)",
+    "it leads nowhere, whatever is said in it",
+    all_of(no_call, _undialled),
+    each={
+        "a provider's Host": call(close=False) * 2,
+        "a provider's address": call(target=b"https://api.openai.com/v1/chat/completions", close=False) * 2,
+        "two hosts": call(extra=b"Host: canary.valetkey.invalid\r\n"),
+        "CONNECT": b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n\r\n" + call(),
+        "a WebSocket": call(method=b"GET", body=b"", length=b"", extra=_UPGRADE, close=False) + call(),
+        "a body that is a request": call(host=_CANARY.encode(), body=call(), close=False) + call(),
+        "an unclear length": call(host=_CANARY.encode(), extra=b"Transfer-Encoding: chunked\r\n", close=False) + call(),
+    },
+)
+def canary_host(here: Range, data: bytes) -> None:
+    for sni in ("", OPENAI):
+        here.inside(data, _CANARY, sni=sni)
+    if data.startswith(b"POST /"):
+        here.raw(data.replace(b"POST /", b"POST http://canary.valetkey.invalid/"))
+
+
+@attack(50, "the canary host over HTTP/2", "it leads nowhere", all_of(no_call, _undialled))
+def canary_h2(here: Range) -> None:
+    here.h2(h2_headers(), _CANARY)
 
 
 # 51. A web page that rebinds a name.

@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         (8,),
         "the port is part of the binding",
-        ("policy/paths.py", 'if scheme == "https" and port == _DEFAULT_PORTS["https"] and name', 'if scheme == "https" and name'),
+        ("policy/paths.py", 'secure = scheme == "https" and port == _DEFAULT_PORTS["https"]', 'secure = scheme == "https"'),
         ("C1-08-connect",),
         (("policy/egress.py", "if (wire.dialled_host, wire.dialled_port, wire.scheme) != (", "if False and ("),),
     ),
@@ -296,7 +296,7 @@ MUTANTS = (
     Mutant(
         (53,),
         "what is no provider is not decrypted",
-        ("proxy/tunnels.py", "nextlayer.layer = layers.TCPLayer(context, ignore=True)", "pass"),
+        ("proxy/tunnels.py", "nextlayer.layer = raw(context, ignore=True)", "pass"),
         ("C5-53-a-host-that-is-no-provider",),
     ),
     Mutant(
@@ -309,7 +309,7 @@ MUTANTS = (
     Mutant(
         (57,),
         "a wide door needs known callers",
-        ("proxy/doors.py", 'if not is_local(address) and gateway.callers != "known":', "if False:"),
+        ("proxy/doors.py", 'if is_open_to_others(mode) and gateway.callers != "known":', "if False:"),
         ("C6-57-a-wide-door",),
     ),
     Mutant(
@@ -330,7 +330,7 @@ MUTANTS = (
     Mutant(
         (62, 63),
         "what was not reported is estimated",
-        ("proxy/settlement.py", "if place.endpoint.free or not (tap.events or tap.output_chars):", "if True:"),
+        ("proxy/measuring.py", "if place.endpoint.free or not (tap.events or tap.output_chars):", "if True:"),
         ("C7-62", "C7-63"),
     ),
     Mutant(

@@ -73,13 +73,31 @@ def test_a_key_under_another_name_is_taken_out(loaded, value):
     assert "EXTRA" not in without_keys(loaded, {"OPENAI_API_KEY": REAL, "EXTRA": value})
 
 
-@pytest.mark.parametrize(("key", "value"), [("changeme", "http://changeme"), ("sk-dummy-alice-and-more", "x sk-dummy-alice-and-more")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("changeme", "http://changeme"), ("sk-dummy-alice-and-more", "x sk-dummy-alice-and-more")]
+)
 def test_words_and_dummies_under_another_name_stay(loaded, key, value):
     assert "EXTRA" in without_keys(loaded, {"OPENAI_API_KEY": key, "EXTRA": value})
 
 
+@pytest.mark.parametrize(
+    ("reference", "name", "left"),
+    [
+        ("cmd:op read op://work/openai/credential", "OP_SERVICE_ACCOUNT_TOKEN", False),
+        ("cmd:op read op://work/openai/credential", "OP_SESSION_work", False),
+        ("cmd:/usr/local/bin/vault kv get -field=key secret/openai", "VAULT_TOKEN", False),
+        ("cmd:pass show openai", "VAULT_TOKEN", True),
+        ("env:COMPANY_TOKEN", "AWS_SECRET_ACCESS_KEY", True),
+    ],
+)
+def test_what_opens_the_store_of_a_key_is_taken_out(loaded, reference, name, left):
+    rules = replace(loaded, snapshot=replace(loaded.snapshot, references={"openai/main": reference}))
+    assert (name in without_keys(rules, {name: "hvs.something-or-other"})) == left
+
+
 def test_the_key_of_an_agent_may_stand_in_its_proxy(loaded):
-    environ = {"VALETKEY_AGENT_KEY": REAL, "HTTPS_PROXY": f"http://alice:{REAL}@127.0.0.1:8080", "ODD": "\udcff"}
+    key = "an-agents-own-key-0001"
+    environ = {"VALETKEY_AGENT_KEY": key, "HTTPS_PROXY": f"http://alice:{key}@127.0.0.1:8080", "ODD": "\udcff"}
     assert {*without_keys(loaded, environ)} == {"HTTPS_PROXY", "ODD"}
 
 
@@ -99,11 +117,11 @@ loaded = Loaded(Settings(None, Path({str(tmp_path)!r})), making.snapshot(), dict
 with executing.started(loaded, None, os.environ, Path({str(tmp_path)!r})):
     pass
 """
-    tests = str(Path(__file__).parents[1])
+    tests, log = str(Path(__file__).parents[1]), tmp_path / ".valetkey" / "exec-gateway.log"
     environ = _with_package()
     environ["PYTHONPATH"] += os.pathsep + tests
     with subprocess.Popen([sys.executable, "-c", script], env=environ, cwd=tmp_path) as process:
-        started = wait_for(lambda: [*tmp_path.rglob("exec-gateway.log")][0].read_text().strip(), "a gateway")
+        started = wait_for(lambda: log.exists() and log.read_text().strip(), "a gateway")
         process.send_signal(number)
         assert process.wait(60) == 128 + number
     with pytest.raises(ProcessLookupError):

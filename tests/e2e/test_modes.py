@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -276,6 +276,16 @@ def client_hello(world):
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return to_send.read()
+
+
+@pytest.mark.parametrize("road", ["regular", "socks5 by address", "reverse"])
+def test_a_handshake_without_end_is_cut_off(here, road):
+    """mitmproxy would keep all of it, and read all of it again with each piece."""
+    begun = b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + b"\x00" * 16380
+    with here.roads[road](OPENAI, 443) as plain, suppress(ConnectionError):
+        for _ in range(64):
+            plain.sendall(begun)
+        assert plain.recv(1) == b""
 
 
 # A corporate proxy in front.

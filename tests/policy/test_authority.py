@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from valetkey.policy import authority
 from valetkey.policy.authority import Authority, is_address, parse_authority, parse_host
 
 
@@ -57,3 +58,10 @@ def test_what_is_read_reads_the_same_again(text: str) -> None:
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("0x7f.1", False), ("a.com", False)])
 def test_an_address_is_known_by_its_usual_spelling(host: str, expected: bool) -> None:
     assert is_address(host) is expected
+
+
+@pytest.mark.parametrize("text", ["a" * 60_000, "a." * 200 + "test", "[" + "0" * 300 + "]:1"])
+def test_nothing_long_is_remembered(text):
+    before = authority._authority.cache_info().misses, authority._host.cache_info().misses
+    assert (parse_authority(text), parse_host(text)) == (None, None)
+    assert (authority._authority.cache_info().misses, authority._host.cache_info().misses) == before

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.samples import ANTHROPIC_SURFACE, call, provider, rules
-from valetkey.model import AgentRule, Call, Caller, Format, Match, Provider, Refusal, Route, RouteRule, Target
+from valetkey.model import AgentRule, Call, Caller, Format, Match, Provider, Refusal, Route, RouteRule, Rules, Target
 from valetkey.policy.routing import others_refusal, route, visible_models
 
 LAB = Target("lab", "llama-3.3-70b")
@@ -252,7 +252,7 @@ def test_other_models_that_the_rules_leave_alone_pass() -> None:
     "known",
     [
         pytest.param(rules(providers=openai(deny=("o3",))), id="a black list"),
-        pytest.param(rules(agents=(AgentRule("alice", models=("gpt-*",)),)), id="the agent's list"),
+        pytest.param(rules(agents=(AgentRule("default", models=("gpt-*",)),)), id="the agent's list"),
         pytest.param(rules(routes=(rule(deny="no", model=("o3",)),)), id="a route that refuses"),
         pytest.param(rules(routes=(rule(to=(Target("openai", "gpt-4o"),), model=("o3",)),)), id="a route to another model"),
         pytest.param(

@@ -508,6 +508,16 @@ def test_pieces_with_nothing_between_are_written_at_once(program, writes):
     assert steps_of([QUIET], [program]).writes == writes
 
 
+@pytest.mark.parametrize(("transport", "writes"), [("tcp", [b"one;two;"]), ("udp", [b"one;", b"two;"])])
+def test_datagrams_are_not_joined(transport, writes):
+    """QUIC, DNS and WireGuard would find one where two were sent."""
+    written, to = [], SimpleNamespace(transport_protocol=transport)
+    io = SimpleNamespace(writer=SimpleNamespace(is_closing=lambda: False, write=written.append))
+    unsent = [SimpleNamespace(connection=to, data=data) for data in (b"one;", b"two;")]
+    driving._send(SimpleNamespace(transports=SimpleNamespace(get=lambda _: io)), unsent)
+    assert written == writes
+
+
 def test_what_was_commanded_before_a_crash_is_sent():
     assert [what for _, what, *_ in steps_of([QUIET], [[SEND, ("crash",)]]).trace] == ["event", "sent to"]
 

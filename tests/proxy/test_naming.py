@@ -108,7 +108,9 @@ def test_modes_in_which_addresses_are_dialled(mode, expected):
     assert naming.dials_addresses(client(mode=mode)) is expected
 
 
-@pytest.mark.parametrize("blanks", [b"Host:" + b" " * 60_000 + b"\rx", b"Host: a" + b" " * 60_000 + b"b"], ids=["before", "between"])
+@pytest.mark.parametrize(
+    "blanks", [b"Host:" + b" " * 60_000 + b"\rx", b"Host: a" + b" " * 60_000 + b"b"], ids=["before", "between"]
+)
 def test_a_host_of_blanks_is_read_at_once(blanks):
     begun = time.perf_counter()
     named = said(b"GET / HTTP/1.1\r\n" + blanks + b"\r\n\r\n")

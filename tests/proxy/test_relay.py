@@ -145,12 +145,29 @@ def test_a_message_that_grows_too_large_ends_the_connection(by):
 
 
 @pytest.mark.parametrize("by", ["agent", "provider"])
+def test_threat_82_a_message_that_is_large_once_it_is_whole_ends_the_connection(by):
+    played = Played(limit=1000)
+    played.says("x" * 5000, by=by)  # in one piece, as a compressed one comes
+    assert (played.heard(getattr(played, by))[-1][0], "websocket_message" in played.hooks, played.flow.websocket.messages) == (
+        1009, False, [],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("by", ["agent", "provider"])
 def test_threat_82_a_message_of_countless_empty_frames_ends_the_connection(monkeypatch, by):
     monkeypatch.setattr(relay, "_MOST_FRAMES", 5)
     played = Played()
     for _ in range(6):
         played.says(b"", finished=False, by=by)
     assert Played.heard(getattr(played, by))[-1][0] == 1009
+
+
+def test_a_close_behind_too_many_frames_ends_the_connection_once(monkeypatch):
+    monkeypatch.setattr(relay, "_MOST_FRAMES", 5)
+    played = Played()
+    frames = b"".join(played.provider.send(BytesMessage(b"", message_finished=False)) for _ in range(6))
+    played.play(events.DataReceived(played.context.server, frames + played.provider.send(CloseConnection(1000))))
+    assert played.hooks.count("websocket_end") == 1
 
 
 def test_threat_82_a_frame_that_is_still_coming_is_kept_in_pieces(monkeypatch):

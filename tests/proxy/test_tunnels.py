@@ -340,7 +340,12 @@ def dialled(one, asked):
 
 ENDLESS = b"".join(b"\x16\x03\x01\x00\x01" + each for each in (b"\x01", b"\xff", b"\xff", b"\xff", *[b"\x00"] * 11_000))
 """The first 64 kB of a handshake that claims to have 16 MB."""
-ROADS = [("regular", None), ("regular", ("api.openai.com", 443)), ("socks5", (ADDRESS, 443)), ("reverse:http://valetkey.invalid", ("valetkey.invalid", 80))]
+ROADS = [
+    ("regular", None),
+    ("regular", ("api.openai.com", 443)),
+    ("socks5", (ADDRESS, 443)),
+    ("reverse:http://valetkey.invalid", ("valetkey.invalid", 80)),
+]
 
 
 @pytest.mark.parametrize(("mode", "address"), ROADS)

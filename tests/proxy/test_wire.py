@@ -50,6 +50,17 @@ def test_the_key_is_there_once():
     assert sum(making.REAL in value for value in sent(flow).headers.values()) == 1
 
 
+def test_threat_63_results_are_asked_for_as_a_whole():
+    flow = making.flow(path="/v1/files/file-1/content", body=b"", range="bytes=0-9", Range="bytes=10-19", if_range="x")
+    flow.request.method = "GET"
+    rules = "version: 1\nproviders: {openai: {open: [files]}}\n"
+    assert [name for name in sent(flow, rules=rules).headers if "range" in name.lower()] == []
+
+
+def test_another_call_may_ask_for_a_range():
+    assert sent(making.flow(range="bytes=0-9")).headers["range"] == "bytes=0-9"
+
+
 def test_a_changed_body_has_its_own_length():
     rules = "version: 1\nroutes: [{match: {model: gpt-4o}, to: openai/gpt-4.1}]\n"
     assert sent(rules=rules).headers["content-length"] == str(len(b'{"model":"gpt-4.1","messages":[]}'))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Annotated
 
@@ -77,10 +79,28 @@ def child(
     return prepared.wanted.applied(without_keys(loaded, environ))
 
 
+STORES: Mapping[str, tuple[str, ...]] = {
+    "op": ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN", "OP_SESSION_*"),
+    "vault": ("VAULT_TOKEN",),
+    "bao": ("BAO_TOKEN", "VAULT_TOKEN"),
+    "aws": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "gcloud": ("CLOUDSDK_AUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "az": ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"),
+    "doppler": ("DOPPLER_TOKEN",),
+    "infisical": ("INFISICAL_TOKEN",),
+    "bw": ("BW_SESSION", "BW_CLIENTSECRET"),
+    "bws": ("BWS_ACCESS_TOKEN",),
+    "sops": ("SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE"),
+}
+"""Programs that `cmd:` references run, and the variables that open the store which each of them reads. An agent that has such a
+variable can fetch the real key itself. Only of the programs that the rules name are they taken away."""
+
+
 def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
     """An environment without the variables of keys: those of the catalogue, numbered ones, twins, and those that rules name.
 
-    A variable of any other name that holds the value of one of them, or of a key of the gateway's, goes as well.
+    A variable of any other name that holds the value of one of them, or of a key of the gateway's, goes as well, and so does
+    what opens a store that the rules fetch keys from.
     """
     rules = loaded.snapshot.rules
     names = {name for facts in loaded.catalog.values() for name in facts.env}
@@ -90,9 +110,14 @@ def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
         ref.removeprefix("env:").removeprefix(TWIN) for ref in loaded.snapshot.references.values() if ref.startswith("env:")
     }
 
+    stores = _stores(loaded.snapshot.references.values())
+
+    def opens_store(name: str) -> bool:
+        return any(fnmatchcase(name, each) for each in stores)
+
     def is_key(name: str) -> bool:
         plain = name.removeprefix(TWIN)
-        return plain in referred or pattern.fullmatch(plain) is not None or name == AGENT_KEY
+        return plain in referred or pattern.fullmatch(plain) is not None or name == AGENT_KEY or opens_store(name)
 
     real = {value for name, value in environ.items() if is_key(name) and name != AGENT_KEY and not is_dummy(value, rules)}
     real = {value for value in real if len(value) >= _LONG}
@@ -102,6 +127,12 @@ def without_keys(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
         return any(each in value for each in real) or held.finds(os.fsencode(value))
 
     return {name: value for name, value in environ.items() if not (is_key(name) or shows_key(value))}
+
+
+def _stores(references: Iterable[str]) -> set[str]:
+    """The variables that open the stores of `cmd:` references."""
+    programs = {PurePath(shlex.split(ref.removeprefix("cmd:"))[0]).name for ref in references if ref.startswith("cmd:")}
+    return {name for program in programs for name in STORES.get(program, ())}
 
 
 def check_gateway(loaded: Loaded) -> None:

@@ -11,7 +11,7 @@ from .multipart import FormReader, read_form
 
 _ROUTING = ("model", "stream", "stream_options")
 _FORM_FIELDS = ("model", "stream", "n", "size", "quality")
-_CHARSETS = re.compile(r"charset\s*=\s*[\"']?(?!utf-?8|us-ascii|ascii|latin|iso-8859-|windows-12)", re.IGNORECASE)
+_CHARSETS = re.compile(r"charset\s*=\s*+[\"']?+(?!utf-?8|us-ascii|ascii|latin|iso-8859-|windows-12)", re.IGNORECASE)
 """Charsets in which the bytes of a name could be another name, as in UTF-7."""
 _LONGEST = 40
 """Characters of a size or a quality."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 
+_LONGEST = 253
+"""Characters of a host (RFC 1035, section 2.3.4, without the last dot). Nothing longer is kept, or agents could fill memory."""
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?")
@@ -24,9 +26,13 @@ class Authority:
     port: int | None = None
 
 
-@lru_cache(maxsize=4096)
 def parse_authority(text: str) -> Authority | None:
     """`host`, `host:port` or `[address]:port`; None when it is malformed or can be read in two ways."""
+    return _authority(text) if len(text) <= _LONGEST + len("[]:65535") else None
+
+
+@lru_cache(maxsize=4096)
+def _authority(text: str) -> Authority | None:
     match = _AUTHORITY.fullmatch(text.lower()) if text.isascii() else None
     if match is None:
         return None
@@ -37,10 +43,14 @@ def parse_authority(text: str) -> Authority | None:
     return Authority(host, port)
 
 
-@lru_cache(maxsize=4096)
 def parse_host(text: str) -> str | None:
     """The one spelling of a host name or an address without brackets; None when it is malformed."""
-    if not text.isascii() or len(text) > 253 or "%" in text:
+    return _host(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _host(text: str) -> str | None:
+    if not text.isascii() or "%" in text:
         return None  # `%` also begins a zone (`fe80::1%eth0`), which means something only on one machine
     lowered = text.lower()
     if ":" not in lowered:

@@ -79,8 +79,8 @@ def others_refusal(call: Call, found: Route, others: Iterable[str], rules: Rules
         if isinstance(judged, Refusal):
             return judged
         if judged.targets[0].model != model:
-            text = f"the rules have {judged.targets[0]} in place of {model}, which is not changed in `models` (route {judged.name})"
-            return Refusal(403, "model_not_changeable", text)
+            text = f"the rules have {judged.targets[0]} in place of {model}, and the list `models` is not changed"
+            return Refusal(403, "model_not_changeable", f"{text} (route {judged.name})")
         for target in (*found.targets, *found.too_long, *found.exhausted):
             reason = _reason(replace(target, model=model), call, rules)
             if reason is not None:

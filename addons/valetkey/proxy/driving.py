@@ -81,16 +81,17 @@ async def server_event(self: server.ConnectionHandler, event: events.Event) -> N
 
 
 def _send(handler: server.ConnectionHandler, unsent: list[commands.SendData]) -> None:
-    """Send what goes to one connection, as one piece: a write is a system call. Forgets it."""
+    """Send what goes to one connection, of a stream as one piece: a write is a system call. Datagrams stay apart. Forgets it."""
     if not unsent:
         return
-    data = unsent[0].data if len(unsent) == 1 else b"".join([command.data for command in unsent])
-    io = handler.transports.get(unsent[0].connection)
+    to, data = unsent[0].connection, [command.data for command in unsent]
+    io = handler.transports.get(to)
     unsent.clear()
     if io is not None:
         assert io.writer
         if not io.writer.is_closing():
-            io.writer.write(data)
+            for piece in data if to.transport_protocol == "udp" else (b"".join(data),):
+                io.writer.write(piece)
 
 
 def _carry_out(handler: server.ConnectionHandler, command: commands.Command) -> None:

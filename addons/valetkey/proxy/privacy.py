@@ -40,7 +40,7 @@ def check_authority(confdir: str) -> None:
 
 
 def keep_private(options: Options) -> None:
-    """From now on no file that this process makes is for others; files that are there already neither: flows, WireGuard's keys."""
+    """From now on no file that this process makes is for others; those of flows and WireGuard that are there already, neither."""
     before = os.umask(0o077)
     os.umask(before | 0o077)
     for path in (*_flow_files(options), *_wireguard_files(options)):

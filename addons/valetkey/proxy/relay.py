@@ -77,8 +77,21 @@ class Relay(WebsocketLayer):
             self.server_ws.receive_data(None)
             yield from self._end(CloseReason.INTERNAL_ERROR, _BROKE_OFF)
         else:
-            yield from super().relay_messages(event)
+            for command in super().relay_messages(event):
+                if isinstance(command, websocket.WebsocketMessageHook) and self._is_too_large():
+                    yield from self._end(CloseReason.MESSAGE_TOO_BIG, _too_large(type(self).limit()))
+                    return
+                yield command
             yield from self._check_size()
+
+    def _is_too_large(self) -> bool:
+        """Whether the message that came last is; it goes. One that was compressed may come whole in one piece."""
+        assert self.flow.websocket is not None
+        messages = self.flow.websocket.messages
+        if len(messages[-1].content) <= type(self).limit():
+            return False
+        del messages[-1]
+        return True
 
     def _put_between(self, event: WebSocketMessageInjected) -> layer.CommandGenerator[None]:
         side: WebsocketConnection = self.client_ws if event.message.from_client else self.server_ws
@@ -87,12 +100,14 @@ class Relay(WebsocketLayer):
         side.frame_buf = begun
 
     def _check_size(self) -> layer.CommandGenerator[None]:
+        if self._handle_event == self.done:
+            return  # closed, with a part of a message behind it
         limit, sides = type(self).limit(), (self.client_ws, self.server_ws)
         for side in sides:
             if len(side.frame_buf[-1]) > _PIECE:
                 side.frame_buf.append(b"")
         if any(sum(map(len, side.frame_buf)) > limit for side in sides):
-            text = f"valetkey: a message is larger than gateway.max_body ({limit} bytes)"
+            text = _too_large(limit)
         elif any(len(side.frame_buf) > _MOST_FRAMES for side in sides):
             text = f"valetkey: a message has more than {_MOST_FRAMES} frames"
         else:
@@ -114,6 +129,10 @@ class Relay(WebsocketLayer):
         yield WebsocketEndHook(self.flow)
         self.flow.live = False
         self._handle_event = self.done
+
+
+def _too_large(limit: int) -> str:
+    return f"valetkey: a message is larger than gateway.max_body ({limit} bytes)"
 
 
 def _short(reason: str) -> str:

@@ -15,6 +15,7 @@ from .runtime import Runtime
 
 _NAMED_BY_AUTHORITY = (b"HTTP/2.0", b"HTTP/3")
 """HTTP versions that name the host in `:authority`."""
+_RANGES = (b"range", b"if-range")
 
 
 def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, runtime: Runtime) -> http.Request:
@@ -29,6 +30,8 @@ def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, ru
     auth, headers = plan.surface.auth, copy.data.headers
     headers.fields = credentials.wire_headers(headers.fields, auth, plan.key, secret, upgrade=_is_upgrade(headers))
     _fit(copy, plan)
+    if passage.place is not None and passage.place.endpoint.results is not None:
+        _ask_for_all(copy.data.headers)
     return copy
 
 
@@ -128,6 +131,11 @@ def _text(raw: bytes) -> str:
 
 def _is_upgrade(headers: http.Headers) -> bool:
     return "upgrade" in heads.get(headers, b"connection").lower() and bool(heads.get(headers, b"upgrade"))
+
+
+def _ask_for_all(headers: http.Headers) -> None:
+    """Results in ranges shorter than a line would be read by the agent and counted by nobody. Any server may ignore `Range`."""
+    headers.fields = tuple([field for field in headers.fields if field[0].lower() not in _RANGES])
 
 
 def _fit(copy: http.Request, plan: WirePlan) -> None:
