@@ -159,6 +159,14 @@ def test_chunks_that_come_together_go_on_together(feeds, bodies):
     assert [event.data for event in Provider().feed(*feeds).out if isinstance(event, ResponseData)] == bodies
 
 
+@pytest.mark.parametrize("line", [b"content-encoding: gzip", b"content-type: application/vnd.amazon.eventstream"])
+def test_what_is_read_aside_stays_apart(line):
+    """Who finds a key in a piece ends the stream there; what came before has passed by then."""
+    head = CHUNKS[0].replace(b"transfer", line + b"\r\ntransfer")
+    found = Provider().feed(head + b"".join(CHUNKS[1:])).out
+    assert [event.data for event in found if isinstance(event, ResponseData)] == [b"a", b"b", b"cd"]
+
+
 def test_what_came_before_an_error_goes_on_before_it():
     assert Provider().feed(b"".join(CHUNKS[:2]) + b"zz\r\n").kinds() == [ResponseHeaders, ResponseData, ResponseProtocolError]
 

@@ -13,7 +13,7 @@ IN_A_CALL = (
     "answers:_mark",
     "answers:_streams",
     "settlement:_classify",
-    "settlement:Settlement._meter",
+    "measuring:meter_of",
     "wire:request",
     "wire:body",
     "dispatch:Dispatch.attempt",

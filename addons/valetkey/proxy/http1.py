@@ -23,9 +23,10 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Connection
 from mitmproxy.utils import human
 
+from ..formats import EVENT_STREAM
 from ..model import Refusal
 from ..policy.framing import HEAD_LIMIT
-from . import refusals
+from . import heads, refusals
 from .alarms import Alarms, Bell, Rung, Timer
 
 logger = logging.getLogger(__name__)
@@ -68,23 +69,33 @@ class _Reader(Http1Connection):
                     pieces.append(command.event.data)
                     continue
                 if pieces:
-                    yield self._received(pieces)
+                    yield from self._received(pieces)
                 yield command
             if pieces:
-                yield self._received(pieces)
+                yield from self._received(pieces)
         except NotImplementedError:  # trailers; they are out of the buffer already
             if pieces:
-                yield self._received(pieces)
+                yield from self._received(pieces)
             yield from self._end_body()
         if len(self.buf) > HEAD_LIMIT and self.state == self.read_body:
             yield from self._fail(f"more than {HEAD_LIMIT} bytes around a chunk")
 
-    def _received(self, pieces: list[bytes]) -> ReceiveHttp:
-        """The event for pieces of a body, which are forgotten."""
+    def _received(self, pieces: list[bytes]) -> Iterator[ReceiveHttp]:
+        """The events for pieces of a body, which are forgotten."""
         assert self.stream_id is not None
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) > 1 and not self._stays_apart():
+            pieces[:] = [b"".join(pieces)]
+        for piece in pieces:
+            yield ReceiveHttp(self.ReceiveData(self.stream_id, piece))
         pieces.clear()
-        return ReceiveHttp(self.ReceiveData(self.stream_id, data))
+
+    def _stays_apart(self) -> bool:
+        """Whether a piece that must not pass would take those with it that came before it: the body is read aside."""
+        head = self.response
+        return head is not None and (
+            bool(heads.get(head.headers, b"content-encoding"))
+            or heads.get(head.headers, b"content-type").partition(";")[0].strip().lower() == EVENT_STREAM
+        )
 
     def _end_body(self) -> layer.CommandGenerator[None]:
         assert self.stream_id is not None and self.request is not None
