@@ -90,6 +90,13 @@ def test_what_the_image_copies_exists():
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("name", [".env", "keys.env", ".valetkey"])
+def test_keys_in_a_folder_that_is_sent_are_not(name):
+    # The last line that matches decides; the builder has no .gitignore, and would pack them.
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines.index(f"**/{name}") > max(at for at, line in enumerate(lines) if line.startswith("!"))
+
+
 def test_what_the_image_copies_is_sent_to_the_builder():
     sent = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     copied = [word for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()]

@@ -79,3 +79,11 @@ def test_names_of_the_ledger_are_offered(offered, tmp_path, option, begun, expec
     store.add([receipt(id="1", time=time.time(), agent="alice", model="gpt-4o"), receipt(id="2", time=old, agent="bob")])
     store.close()
     assert offered("flows", option, begun) == expected
+
+
+@pytest.mark.parametrize("name", ["x;id", "x$(id)", "x`id`", "x'id", "-x", "x\nid", "x id", "~/x", "x*", "x>y"])
+def test_a_name_that_a_shell_would_obey_is_not_offered(offered, tmp_path, name):
+    store = open_store(f"sqlite:///{tmp_path}/.valetkey/ledger.db")
+    store.add([receipt(id="1", time=time.time(), model=name)])
+    store.close()
+    assert offered("flows", "--model", "") == []

@@ -189,6 +189,39 @@ def test_what_dotenv_held_stays(asked, terminal, place):
     assert (place / ".env").read_text() == f"A=b\nOPENAI_API_KEY={KEY}\n"
 
 
+def test_a_dotenv_that_others_read_is_closed_before_a_key_goes_in(asked, terminal, place):
+    (place / ".env").write_text("A=b\n")
+    (place / ".env").chmod(0o644)
+    run(typed=f"openai\n{KEY}\n")
+    assert stat.S_IMODE((place / ".env").stat().st_mode) == 0o600
+
+
+def test_a_dotenv_of_another_user_gets_no_key(asked, terminal, place, monkeypatch):
+    (place / ".env").write_text("A=b\n")
+    monkeypatch.setattr(firststeps.ownership, "foreign_owner", lambda status: "belongs to another user (uid 4711)")
+    done = run(typed=f"openai\n{KEY}\n")
+    assert done.exit_code and KEY not in (place / ".env").read_text() + done.output
+
+
+def test_a_dotenv_that_is_no_text_keeps_its_bytes(asked, terminal, place):
+    (place / ".env").write_bytes(b"A=\xff")
+    run(typed=f"openai\n{KEY}\n")
+    assert (place / ".env").read_bytes() == b"A=\xff\n" + f"OPENAI_API_KEY={KEY}\n".encode()
+
+
+def test_each_file_that_makes_room_is_kept(place):
+    path = place / "rules.yaml"
+    for text in ("mine", "second", "third"):
+        firststeps.write(path, text)
+    assert [(place / f"rules.yaml{end}").read_text() for end in ("", ".old", ".old2")] == ["third", "mine", "second"]
+
+
+def test_nothing_is_written_through_a_link(place):
+    (place / "rules.yaml.new").symlink_to(place / "elsewhere")
+    firststeps.write(place / "rules.yaml", "text")
+    assert not (place / "elsewhere").exists() and (place / "rules.yaml").read_text() == "text"
+
+
 @pytest.mark.parametrize("typed", ["openai\nsk-dummy\n", "openai\nshort\n", "openai\nsk-REAL'real'REAL'real\n", "nobody\n", "\n"])
 def test_what_is_no_key_is_not_kept(asked, terminal, place, typed):
     done = run(typed=typed)

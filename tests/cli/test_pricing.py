@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shlex
@@ -23,8 +24,10 @@ def server():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            status, body = self.server.answer
+            status, body, *headers = self.server.answer
             self.send_response(status)
+            for header in headers:
+                self.send_header(*header)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -224,3 +227,21 @@ def test_the_commands_of_the_documentation_work(run, server, monkeypatch):
     monkeypatch.setattr(pricing.pricelist, "update_url", lambda: server.url)
     [block] = re.findall(r"```sh\n(.*?)```", (Path(__file__).parents[2] / "docs" / "prices.md").read_text(), re.DOTALL)
     assert [run(*shlex.split(line)[2:])[0] for line in block.splitlines()] == [0] * 4
+
+
+@pytest.mark.parametrize("way", [("location", "file:///etc/passwd"), ("location", "http://127.0.0.1:1/")])
+def test_a_redirection_is_not_followed(run, server, way):
+    server.answer = 302, b"", way
+    status, _, problem = run("update", "--url", server.url)
+    assert status == 1 and "status 302" in problem
+
+
+def test_what_comes_compressed_is_not_unpacked(run, server):
+    server.answer = 200, gzip.compress(json.dumps(CHEAPER).encode()), ("content-encoding", "gzip")
+    status, _, problem = run("update", "--url", server.url)
+    assert status == 1 and "compressed" in problem
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(run):
+    status, _, problem = run("update", "--url", "https://me:SECRET@example.com/data.json")
+    assert status == 2 and "SECRET" not in problem

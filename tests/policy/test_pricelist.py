@@ -72,6 +72,14 @@ def test_an_unknown_provider_has_no_models():
         (published(model(match={"regex": "("})), "pattern"),
         (published(model(match={"regex": "a" * 501})), "pattern"),
         (published(model(match={"or": [{"regex": "("}]})), "pattern"),
+        (published(model(match={"regex": "(a+)+$"})), "pattern"),
+        (published(model(match={"regex": "(?:a|aa)*$"})), "pattern"),
+        (published(model(match={"regex": "(a?){30}b"})), "pattern"),
+        (published(model(match={"regex": "a?" * 30 + "a" * 30})), "pattern"),
+        (published(model(match={"regex": "(a|a)" * 30 + "b"})), "pattern"),
+        (published(model(match={"regex": ".*.*.*b"})), "pattern"),
+        (published(model(match={"regex": "[a]*\\\\*a{1,}a{0,400}b"})), "pattern"),
+        (published(model(match={"and": [{"or": [{"regex": "(?P<x>a)"}]}]})), "pattern"),
         (published(model(match={"sounds_like": "x"})), "not in the form"),
     ],
 )
@@ -144,3 +152,21 @@ def test_every_built_in_price_would_be_taken():
 
 def test_updates_come_from_the_makers_of_the_library():
     assert pricelist.update_url().startswith("https://raw.githubusercontent.com/pydantic/genai-prices/")
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?i)^GPT-4o$", r"^gpt-(4o|5)(-\d{8})?$", r"^(?!.*-[tT]ts(?:$|-))gpt-4o", r"^gpt-4o\[fast=[*+?|()]*\]$"]
+)
+def test_patterns_as_they_are_published_are_taken(pattern):
+    assert len(pricelist.parse(published(model(match={"regex": pattern}))).providers) == 2
+
+
+def test_the_built_in_patterns_would_be_taken():
+    models = [each for provider in BUILT_IN.providers for each in provider.models]
+    patterns = [pattern for each in models for pattern in pricelist._patterns(each.match)]
+    assert patterns and all(pricelist._is_quick(pattern) for pattern in patterns)
+
+
+def test_a_name_that_is_no_name_is_not_looked_for():
+    listing = pricelist.parse(published(model(match={"starts_with": "gpt-4o"})))
+    assert listing.find("openai", "gpt-4o" + "x" * 250) and not listing.find("openai", "gpt-4o" + "x" * 251)

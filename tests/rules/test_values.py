@@ -204,7 +204,9 @@ def test_what_is_no_rate(text):
         values.rate(text)
 
 
-@pytest.mark.parametrize("text", ["ledger.db", "sqlite:", "", "://x"])
+@pytest.mark.parametrize(
+    "text", ["ledger.db", "sqlite:", "", "://x", "sqlite:///", "sqlite:////", "sqlite:///here/", "sqlite:///.."]
+)
 def test_what_is_no_ledger(text):
     with pytest.raises(ValueError, match="ledger"):
         values.ledger(text)

@@ -138,3 +138,48 @@ def test_the_end_of_the_gateway_ends_a_program(tmp_path):
     stop = threading.Event()
     stop.set()
     assert "the gateway ends" in problem(ref(SLOW), tmp_path, stop=stop)
+
+
+LINGERS = f"""
+import os, subprocess, sys
+process = subprocess.Popen([sys.executable, "-c", {SLOW!r}])
+open("pid", "w").write(f"{{process.pid}} {{os.getpid()}}\\n")
+"""
+"""Ends at once, and leaves a program behind that holds its output open."""
+
+
+def test_what_a_program_leaves_behind_is_ended_with_it(tmp_path):
+    stop, written = threading.Event(), tmp_path / "pid"
+
+    def watch():
+        wait_until(lambda: written.exists() and "\n" in written.read_text())
+        wait_until(lambda: not _lives(int(written.read_text().split()[1])))
+        stop.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    problem(ref(LINGERS), tmp_path, stop=stop, timeout=60.0)
+    watcher.join()
+    left = int(written.read_text().split()[0])
+    wait_until(lambda: not _lives(left))
+    assert not _lives(left)
+
+
+CLOSES = "import os, time; open('closed', 'w').close(); os.close(1); time.sleep(60)"
+
+
+def test_a_program_that_goes_on_without_output_ends_with_the_gateway(tmp_path):
+    stop = threading.Event()
+    watcher = threading.Thread(target=lambda: (wait_until((tmp_path / "closed").exists), stop.set()))
+    watcher.start()
+    begun = time.monotonic()
+    assert "the gateway ends" in problem(ref(CLOSES), tmp_path, stop=stop, timeout=60.0) and time.monotonic() - begun < 40
+    watcher.join()
+
+
+def test_without_descriptors_left_it_is_that_key_which_fails(tmp_path, monkeypatch):
+    def full():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(commands.selectors, "DefaultSelector", full)
+    assert "cannot be read: Too many open files" in problem(ref("print(1)"), tmp_path)

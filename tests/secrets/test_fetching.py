@@ -227,3 +227,31 @@ def test_the_end_of_the_gateway_ends_the_wait(world, tmp_path, monkeypatch):
     ended.start()
     fetcher.fetch([spec()], {})
     assert time.monotonic() - begun < 15
+
+
+def test_a_reader_that_dies_holds_nobody_up(fetcher, world, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda found: None)
+    world.prints = {OTHER_REF: OTHER}
+    fetcher.fetch([spec(), spec(OTHER_REF)], {})  # the first one is a KeyError
+    for reader in fetcher._readers:
+        reader.join()
+    with pytest.raises(SecretError, match="defect"):
+        fetcher.get(REF)
+    assert fetcher.get(OTHER_REF) == Secret(OTHER)
+
+
+OTHER_REF = "cmd:op read op://vault/anthropic/key"
+
+
+def test_the_end_waits_once_for_all_readers(fetcher, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(fetching.keychain, "read", lambda reference, timeout: str(held.wait(60)))
+    monkeypatch.setattr(fetching, "_GRACE", 0.3)
+    fetch = threading.Thread(target=fetcher.fetch, args=([spec(f"keyring:valetkey/{n}") for n in range(8)], {}))
+    fetch.start()
+    begun = time.monotonic()
+    fetcher.stop()
+    took = time.monotonic() - begun
+    held.set()
+    fetch.join()
+    assert took < 2.0

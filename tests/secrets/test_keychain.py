@@ -127,3 +127,14 @@ def test_a_key_is_taken_out(store):
 
 def test_what_is_not_there_is_not_taken_out(store):
     assert not keychain.delete(REF)
+
+
+class Odd(Exception):
+    """What the library of a store raises, which knows nothing of `keyring`."""
+
+
+def test_a_store_that_raises_its_own_errors_fails_without_its_words(store):
+    store.trouble = Odd(KEY)
+    with pytest.raises(SecretError, match=r"the keyring failed \(Odd\)") as caught:
+        keychain.read(REF, 5.0)
+    assert KEY not in str(caught.value)

@@ -77,6 +77,40 @@ def test_names_of_keys(spec, name):
     assert key_name(spec) == name
 
 
+VARIABLES = ("OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "VERTEX_AI_ACCESS_TOKEN", "DEEPINFRA_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("AWS_BEARER_TOKEN_BEDROCK", "main"),
+        ("AWS_BEARER_TOKEN_BEDROCK_1", "1"),
+        ("GATEWAY_AWS_BEARER_TOKEN_BEDROCK_2", "2"),
+        ("VERTEX_AI_ACCESS_TOKEN", "main"),
+        ("VERTEX_AI_ACCESS_TOKEN_WORK", "work"),
+        ("DEEPINFRA_TOKEN", "main"),
+        ("OPENAI_API_KEY_1", "1"),
+        ("OTHER_API_KEY_1", "1"),
+        ("DEEPINFRA_TOKENS", "deepinfra_tokens"),
+    ],
+)
+def test_names_of_keys_follow_the_catalogues_variables(variable, name):
+    assert key_name(KeySpec(f"env:{variable}"), VARIABLES) == name
+
+
+BEDROCK = "version: 1\nproviders: {bedrock: {upstream: 'https://bedrock-runtime.us-east-1.amazonaws.com'}}\n"
+
+
+def test_a_key_without_api_key_in_its_variable_has_the_id_of_its_suffix(tmp_path):
+    found = resolved(tmp_path, BEDROCK, AWS_BEARER_TOKEN_BEDROCK=REAL, AWS_BEARER_TOKEN_BEDROCK_1=OTHER)
+    assert ids(found) == ["bedrock/main", "bedrock/1"]
+
+
+def test_two_variables_of_one_name_are_one_key(tmp_path):
+    found = resolved(tmp_path, DEEPINFRA_API_KEY=REAL, DEEPINFRA_TOKEN=OTHER)
+    assert ids(found) == ["deepinfra/main"] and "env:DEEPINFRA_TOKEN is left out" in " ".join(found.notices)
+
+
 def test_keys_are_found_under_the_catalogues_names(tmp_path):
     assert ids(resolved(tmp_path, OPENAI_API_KEY=REAL, ANTHROPIC_API_KEY_1=OTHER)) == ["anthropic/1", "openai/main"]
 
@@ -221,3 +255,9 @@ def test_programs_see_no_key_of_the_gateway(tmp_path, monkeypatch):
 def test_a_slow_key_that_was_not_read_is_unusable(tmp_path):
     found = resolved(tmp_path, SLOW, MINE=OTHER)
     assert ids(found) == ["openai/mine"] and "valetkey check" in found.states["openai/op"]
+
+
+def test_a_program_does_not_see_a_key_that_the_rules_named_before(tmp_path):
+    environment = Environment({"MINE": REAL, "PATH": "x"}, tmp_path)
+    resolve_keys(making.rules("version: 1\nproviders: {openai: {keys: [env:MINE]}}\n"), environment, tmp_path)
+    assert environment.without(()) == {"PATH": "x"}

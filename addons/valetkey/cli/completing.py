@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -18,6 +19,8 @@ from .app import Loaded, UnusedRulesOption, app, load, say
 
 RECENT = 14 * 86_400
 """Seconds; older calls are not looked through while somebody waits for a completion."""
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/:@+-]*")
+"""What is offered. Agents choose names, and a shell puts them into the command line as they are, also `x;program`."""
 
 
 class Shell(StrEnum):
@@ -64,7 +67,7 @@ def _values(loaded: Loaded, column: str) -> list[str]:
 def _offered(context: typer.Context, incomplete: str, names: Callable[[Loaded], Iterable[str]]) -> list[str]:
     """Names of the gateway that the command line speaks of; none where it cannot be read, since a shell shows no errors."""
     try:
-        return [name for name in names(load(_rules(context))) if name.startswith(incomplete)]
+        return [name for name in names(load(_rules(context))) if name.startswith(incomplete) and _PLAIN.fullmatch(name)]
     except ValetkeyError:
         return []
 

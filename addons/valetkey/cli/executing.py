@@ -51,7 +51,7 @@ def execute(
     start: Annotated[bool, typer.Option("--start", help="Start a gateway on free ports, and end it with the command.")] = False,
     confdir: ConfdirOption = CONFDIR,
 ) -> None:
-    """Run a command behind the gateway, with dummy keys in place of real ones. Its exit status is ours.
+    """Run a command behind the gateway, with dummy keys in place of real ones. The exit status is the command's.
 
     **Examples:** `valetkey exec -- claude` · `valetkey exec --agent alice -- codex` · `valetkey exec --start -- mini`
     """

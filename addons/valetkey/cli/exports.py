@@ -22,7 +22,7 @@ from .bundles import Trust, ensure_authority, write_trust
 from .recipes import Recipe, named
 from .variables import Wanted, dummy_key, wanted
 
-AgentOption = Annotated[str, typer.Option(help="Name the agent: its dummy key becomes sk-dummy-NAME.")]
+AgentOption = Annotated[str, typer.Option(help="Name the agent: its dummy is sk-dummy-NAME, or its key in VALETKEY_AGENT_KEY.")]
 ForOption = Annotated[str | None, typer.Option("--for", metavar="RECIPE", help="Only what this agent needs: claude, codex, …")]
 ConfdirOption = Annotated[Path, typer.Option(help="mitmproxy's folder with the CA.")]
 JavaOption = Annotated[bool, typer.Option("--java", help="JAVA_TOOL_OPTIONS too; Java then prints a line at each start.")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,7 @@ from ..catalog import load_catalog
 from ..errors import ConfigurationError
 from ..model import Address, GatewayRules, ProviderFacts
 from ..rules import Snapshot, load_snapshot
-from ..secrets import Environment, problem
+from ..secrets import Environment, ownership, problem
 from ..secrets.probe import Trial, free_places, probe_id, shell_client
 from ..settings import FILE
 from .app import CHECKOUT, app, say
@@ -87,16 +89,25 @@ def look(folder: Path) -> Snapshot:
 
 
 def write(path: Path, text: str) -> None:
-    """Write the file in one go; one that was there is kept as `.old`. Raises ConfigurationError."""
+    """Write the file in one go; one that was there is kept as `.old`, or `.old2` and so on. Raises ConfigurationError."""
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text)
+        # What stands there may be a link to another file.
+        fresh.unlink(missing_ok=True)
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(text)
         if path.exists():
-            path.replace(path.with_name(path.name + ".old"))
+            path.replace(_aside(path))
         fresh.replace(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _aside(path: Path) -> Path:
+    """The first free name for the file that makes room; an older one is not lost for it."""
+    names = (path.with_name(f"{path.name}.old{number if number > 1 else ''}") for number in count(1))
+    return next(name for name in names if not name.exists() and not name.is_symlink())
 
 
 def schema_file() -> Path | None:
@@ -184,14 +195,27 @@ def _keep(folder: Path, facts: ProviderFacts, value: str) -> bool:
     path = folder / ".env"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "r+") as file:
-            whole = not (text := file.read()) or text.endswith("\n")
-            file.write(f"{'' if whole else '\n'}{facts.env[0]}={value}\n")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "rb+", buffering=0) as file:
+            _take_for_ourselves(path, descriptor)
+            whole = not (text := file.readall()) or text.endswith(b"\n")
+            file.write(f"{'' if whole else '\n'}{facts.env[0]}={value}\n".encode())
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
     say(f"kept in {path}; keep that file out of version control")
     return True
+
+
+def _take_for_ourselves(path: Path, descriptor: int) -> None:
+    """See to it that a file with keys is read by nobody else. Raises ConfigurationError for one that is another user's."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{path} is no regular file; nothing was kept")
+    if owner := ownership.foreign_owner(status):
+        raise ConfigurationError(f"{path} {owner}; nothing was kept")
+    if status.st_mode & 0o077:
+        os.fchmod(descriptor, 0o600)
+        say(f"{path} could be read by others; its mode is 0600 now")
 
 
 # What is said.

@@ -39,10 +39,10 @@ _COLUMNS = ("provider", "model", "input", "output", "cache read", "cache write",
 _GLOB = frozenset("*?[")
 
 ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", help="A name as in a call, or a glob; all without it.")
+    str | None, typer.Argument(metavar="MODEL", help="A name as in a call, or a glob; all without it.")
 ]  # fmt: skip
 ProviderOption = Annotated[
-    str | None, typer.Option(help="Only this provider; else all that rules.yaml names or that have a key.")
+    str | None, typer.Option(help="Only this provider; else those that rules.yaml names or that have a key.")
 ]  # fmt: skip
 UrlOption = Annotated[str | None, typer.Option(help="Where to get them; by default where genai-prices publishes them.")]
 commands = typer.Typer(no_args_is_help=True, help="What calls cost: show, update and compare prices.")
@@ -238,6 +238,8 @@ def _plain(prices: Mapping[str, Amount | None]) -> dict[str, Any]:
 
 def _checked(url: str) -> str:
     parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ConfigurationError("--url holds a password, which would be kept with the prices and shown; write it without")
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return url
     raise ConfigurationError("--url is an https:// address: what comes over plain HTTP can be changed on the way")
@@ -247,10 +249,13 @@ def _fetched(client: httpx.Client, url: str) -> bytes:
     """The body. Raises ValetkeyError when it does not come whole and in time."""
     deadline = time.monotonic() + DEADLINE
     try:
-        with client.stream("GET", url) as answer:
+        # Not compressed: a few bytes could become more than there is memory, before anything is counted.
+        with client.stream("GET", url, headers={"accept-encoding": "identity"}) as answer:
             if answer.status_code != 200:
                 raise _unchanged(url, f"status {answer.status_code}")
-            return _body(answer.iter_bytes(), url, deadline)
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                raise _unchanged(url, "it comes compressed, which was not asked for")
+            return _body(answer.iter_raw(), url, deadline)
     except httpx.TimeoutException:
         raise _unchanged(url, "no answer in time") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

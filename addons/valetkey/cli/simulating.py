@@ -23,7 +23,7 @@ def simulate(
     fault: Annotated[list[str] | None, typer.Option(help="What goes wrong, e.g. status=429,times=2 (may be repeated).")] = None,
     rules: UnusedRulesOption = None,
 ) -> None:
-    """Simulate the providers: chat, Responses, embeddings, messages, generateContent, listings; whole and streamed.
+    """Simulate the providers, in every format that the gateway knows: whole, streamed, and over WebSockets.
 
     A request can ask for trouble itself: `x-simulate: status=429` (or slow=1, stall=2, cut=3, reset, eof, headers-stall,
     first-stall, noise=3, error-first, error-whole, malformed, empty, echo, words=500; with chance=0.3 in 30 % of the cases).

@@ -19,7 +19,7 @@ from .keyring import commands, rules_of
 _LONGEST = 64 * 1024
 """Characters of a line on stdin."""
 ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", help="A provider of the catalogue or of rules.yaml.")]
-NameArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="The key's name; its id becomes PROVIDER/NAME.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The key's name; its id becomes PROVIDER/NAME.")]
 
 
 @commands.command()

@@ -24,6 +24,12 @@ _FEWEST = 100
 """A list with fewer models is not the whole one."""
 _LONGEST_PATTERN = 500
 """Characters of a regular expression by which a list knows a model."""
+_LONGEST_NAME = 256
+"""Characters of a model's name; agents choose it, and each of a list's expressions is tried on it."""
+_MOST_REPEATS, _MOST_CHOICES = 2, 6
+"""In an expression. Its time grows with the name's length to the power of the one, and with two to the power of the other."""
+_SINGLE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+"""An escaped character or a class: one letter of a name, or none."""
 _TAKEN = ("id", "name", "api_pattern", "model_match", "provider_match", "fallback_model_providers", "models")
 """What is taken of a provider; `extractors` are not."""
 
@@ -43,7 +49,7 @@ class PriceList:
 
     def find(self, id: str, model: str) -> ModelInfo | None:
         """The model that a name means at a provider, also one that it resells; None without a price for it."""
-        provider = self.provider(id)
+        provider = self.provider(id) if len(model) <= _LONGEST_NAME else None
         return provider.find_model(model, all_providers=list(self.providers)) if provider else None
 
 
@@ -132,7 +138,7 @@ def _check(provider: Provider, model: ModelInfo) -> None:
                 raise ValueError(f"{name} has a price for {unit} that cannot be meant")
     for pattern in _patterns(model.match):
         try:
-            re.compile(pattern if len(pattern) <= _LONGEST_PATTERN else "(")
+            re.compile(pattern if _is_quick(pattern) else "(")
         except re.error:
             raise ValueError(f"{name} is known by a pattern that cannot be used") from None
 
@@ -163,6 +169,15 @@ def _patterns(match: object) -> Iterator[str]:
             yield from _patterns(clause)
     if isinstance(pattern := getattr(match, "regex", None), str):
         yield pattern
+
+
+def _is_quick(pattern: str) -> bool:
+    """Whether an expression comes to an end soon on any name: no group is repeated, and there is little to try."""
+    if len(pattern) > _LONGEST_PATTERN:
+        return False
+    plain = re.sub(r"^\(\?i\)|(?<=\()\?[:=!]", "", _SINGLE.sub("a", pattern))
+    repeats, choices = len(re.findall(r"[*+]|\{[^}]*,", plain)), len(re.findall(r"[?|]", plain))
+    return "(?" not in plain and not re.search(r"\)[*+{]", plain) and repeats <= _MOST_REPEATS and choices <= _MOST_CHOICES
 
 
 @cache

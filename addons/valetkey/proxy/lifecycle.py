@@ -235,8 +235,8 @@ class ValetLifecycle:
         assert settings is not None and environment is not None
         catalog, revision = self.runtime.catalog, old.revision + 1
         try:
-            environment.refresh()
-            # Ten thousand rules take a second, in which calls go on.
+            # Ten thousand rules take a second, and so does a large `.env`, in which calls go on.
+            await asyncio.to_thread(environment.refresh)
             new = await asyncio.to_thread(
                 load_snapshot, settings.rules_path, catalog, environment, revision, self.runtime.fetcher
             )

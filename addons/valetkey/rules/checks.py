@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..model import Key, KeySpec, Match, Provider, RouteRule, Rules, Target
 from ..policy import credentials, routing
 from ..policy.routetable import RouteTable
-from ..secrets import key_name
+from ..secrets import key_name, known_variables
 from .globs import wider
 from .nodes import Path
 from .ownership import borrowed
@@ -33,8 +33,9 @@ class Finding(NamedTuple):
 
 def findings(rules: Rules) -> Iterator[Finding]:
     """Everything wrong with rules whose words and types are right."""
+    variables = known_variables(rules)
     for provider in rules.providers.values():
-        yield from _of_keys(provider)
+        yield from _of_keys(provider, variables)
         yield from _of_tiers(provider)
     yield from _of_owners(rules)
     table = RouteTable(routing.conditions(route.match) for route in rules.routes)
@@ -116,8 +117,8 @@ def _of_headers(at: int, match: Match) -> Iterator[Finding]:
             yield Finding(("routes", at, "match", "header"), text, "match on agent instead")
 
 
-def _of_keys(provider: Provider) -> Iterator[Finding]:
-    names = [key_name(spec) for spec in provider.key_specs or ()]
+def _of_keys(provider: Provider, variables: Sequence[str]) -> Iterator[Finding]:
+    names = [key_name(spec, variables) for spec in provider.key_specs or ()]
     for at, spec in enumerate(provider.key_specs or ()):
         path: Path = ("providers", provider.name, "keys", at)
         if not _NAME.fullmatch(names[at]):

@@ -175,8 +175,9 @@ def _destinations(value: str) -> str:
 
 
 def ledger(value: str) -> str:
-    """A URI. Which schemes there are is the ledger's to say."""
-    if not re.match(r"[a-z][a-z0-9+.-]*://.", value) or not value.isprintable():
+    """A URI. Which schemes there are is the ledger's to say; that of files names a file."""
+    is_folder = value.startswith("sqlite:///") and value.rpartition("/")[2] in ("", ".", "..")
+    if not re.match(r"[a-z][a-z0-9+.-]*://.", value) or not value.isprintable() or is_folder:
         raise ValueError("a ledger is a URI, such as sqlite:///.valetkey/ledger.db")
     return value
 

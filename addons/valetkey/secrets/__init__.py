@@ -5,7 +5,7 @@ from .environment import Environment
 from .fetching import Fetcher, is_slow
 from .references import file_of, read_file, resolve
 from .secret import Secret
-from .vault import Resolved, Vault, fetch_keys, key_name, resolve_keys
+from .vault import Resolved, Vault, fetch_keys, key_name, known_variables, resolve_keys
 
 __all__ = [
     "Environment",
@@ -17,6 +17,7 @@ __all__ = [
     "file_of",
     "is_slow",
     "key_name",
+    "known_variables",
     "problem",
     "read_file",
     "resolve",

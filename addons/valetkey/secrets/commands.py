@@ -47,6 +47,8 @@ def run(reference: str, env: Mapping[str, str], folder: Path, timeout: float, st
         raise SecretError(_not_started(reference, command[0], error)) from None
     try:
         data, status = _finish(process, reference, time.monotonic() + timeout, timeout, stop)
+    except OSError as error:
+        raise SecretError(f"what {reference} prints cannot be read: {error.strerror}") from None
     finally:
         _end(process)
     if status:
@@ -71,16 +73,18 @@ def _finish(
             if len(data) > LIMIT:
                 raise SecretError(f"{reference} prints more than {LIMIT} bytes; that is no key")
             if not piece:
-                with suppress(subprocess.TimeoutExpired):
-                    return data, process.wait(max(0.0, deadline - time.monotonic()))
-                break
+                waiting.unregister(process.stdout)
+                while (left := deadline - time.monotonic()) > 0 and not stop.is_set():
+                    with suppress(subprocess.TimeoutExpired):
+                        return data, process.wait(min(left, _LOOK))
     text = f"{reference} did not end within {timeout:g} s; unlock what it reads from, or give the key a longer timeout:"
     raise SecretError("the gateway ends" if stop.is_set() else text)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the program with all that it started, and leave no zombie."""
-    if process.poll() is None:
+    """End the program with all that it started, and leave no zombie. One that ended well may leave something behind it (an agent
+    that keeps its store unlocked); one that nobody has waited for keeps its group's number from being given to another."""
+    if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -32,6 +32,7 @@ class Environment:
         self._file: dict[str, Secret] = {}
         self._folder = folder
         self._source: MutableMapping[str, str] | None = None
+        self._hidden: frozenset[str] = frozenset()
         self.notices: tuple[str, ...] = ()
         self.refresh()
 
@@ -82,11 +83,15 @@ class Environment:
 
     def without(self, names: Collection[str]) -> dict[str, str]:
         """What the process was started with, for programs that it starts: without `names` and their twins."""
-        hidden = _spellings(names)
+        hidden = _spellings(names) | self._hidden
         return {name: value.reveal() for name, value in self._process.items() if name not in hidden}
 
     def hide(self, names: Collection[str], is_dummy: Callable[[str], bool]) -> None:
-        """Remove `names` and their twins from the process, so that children do not inherit them; dummies may stay."""
+        """Remove `names` and their twins from the process, so that children do not inherit them; dummies may stay.
+
+        A variable that held a key holds one when the rules do not name it any more, too.
+        """
+        self._hidden |= _spellings(names)
         if self._source is None:
             return
         for name in _spellings(names):

@@ -24,7 +24,7 @@ SLOW = 1.0
 ABREAST = 8
 """The most that are read at the same time."""
 _GRACE = 1.0
-"""Seconds that a program has to end when the gateway ends."""
+"""Seconds that all programs have to end when the gateway ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,9 @@ class Fetcher:
     def stop(self) -> None:
         """End what is being read."""
         self._stop.set()
+        until = time.monotonic() + _GRACE
         for reader in self._readers:
-            reader.join(_GRACE)
+            reader.join(max(0.0, until - time.monotonic()))
 
     def _kept(self, spec: KeySpec, found: Secret | str, before: _Held | None) -> _Held:
         """What is known of a reference after it was read."""
@@ -122,10 +123,14 @@ class Fetcher:
                     if not queue or self._stop.is_set():
                         return
                     spec = queue.pop()
-                result = self._read(spec, env, refusal)
-                with changed:
-                    found[spec.ref] = result
-                    changed.notify_all()
+                # Whatever happens to this thread, nobody waits for it for ever.
+                result: Secret | str = f"{spec.ref} could not be read; that is a defect, please report it"
+                try:
+                    result = self._read(spec, env, refusal)
+                finally:
+                    with changed:
+                        found[spec.ref] = result
+                        changed.notify_all()
 
         self._readers = [threading.Thread(target=work, name="valetkey keys", daemon=True) for _ in specs[:ABREAST]]
         for reader in self._readers:

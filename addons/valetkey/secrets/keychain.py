@@ -83,7 +83,8 @@ def _asked(reference: str, timeout: float, ask: Callable[[Any], object]) -> obje
     if problems:
         raise SecretError(problems[0] if reference in problems[0] else f"{reference}: {problems[0]}")
     if not answers:
-        raise SecretError(f"{reference}: the keyring gave no answer within {timeout:g} s; unlock it")
+        late = f"gave no answer within {timeout:g} s; unlock it" if thread.is_alive() else "failed; see: keyring diagnose"
+        raise SecretError(f"{reference}: the keyring {late}")
     return answers[0]
 
 
@@ -100,5 +101,7 @@ def _guarded(ask: Callable[[Any], object]) -> object:
         raise SecretError("this system has no keyring that can be used; name a file:PATH or cmd: instead") from None
     except errors.KeyringLocked:
         raise SecretError("the keyring is locked; unlock it") from None
-    except (errors.KeyringError, OSError, RuntimeError, ValueError) as error:
+    except SecretError:
+        raise
+    except Exception as error:  # noqa: BLE001 - stores are plugins, and raise what their own libraries do
         raise SecretError(f"the keyring failed ({type(error).__name__}); see: keyring diagnose") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -83,9 +83,9 @@ class Resolved:
     files: tuple[Path, ...] = ()
 
 
-def key_name(spec: KeySpec) -> str:
+def key_name(spec: KeySpec, variables: Iterable[str] = ()) -> str:
     """The name of a key: as written, else the suffix of its variable (`main` without one), its file's stem, the last part of its
-    entry in the keyring, or the program that prints it."""
+    entry in the keyring, or the program that prints it. `variables`: the catalogue's names, also those without `_API_KEY`."""
     if spec.name:
         return spec.name
     kind, _, rest = spec.ref.partition(":")
@@ -93,7 +93,11 @@ def key_name(spec: KeySpec) -> str:
         return Path(rest).stem if kind == "file" else rest.rpartition("/")[2]
     if kind == "cmd":
         return _program(spec.ref)
-    head, marker, suffix = rest.removeprefix(TWIN).partition("_API_KEY")
+    plain = rest.removeprefix(TWIN)
+    known = max((name for name in variables if f"{plain}_".startswith(f"{name}_")), key=len, default=None)
+    if known is not None:
+        return plain[len(known) + 1 :].lower() or "main"
+    head, marker, suffix = plain.partition("_API_KEY")
     return suffix.removeprefix("_").lower() or "main" if marker and head else rest.lower()
 
 
@@ -108,8 +112,12 @@ def variables(rules: Rules, environment: Environment) -> set[str]:
     """The variables that hold keys: those that the rules name, and all of the catalogue's. No child of the gateway needs any."""
     specs = [spec.ref for provider in rules.providers.values() for spec in provider.key_specs or ()]
     named = {ref.removeprefix("env:") for ref in specs if ref.startswith("env:")}
-    known = (name for provider in rules.providers.values() for name in provider.facts.env)
-    return named | {variant for name in known for variant in environment.variants(name)}
+    return named | {variant for name in known_variables(rules) for variant in environment.variants(name)}
+
+
+def known_variables(rules: Rules) -> tuple[str, ...]:
+    """Under which names keys are looked for, for all providers."""
+    return tuple(name for provider in rules.providers.values() for name in provider.facts.env)
 
 
 def fetch_keys(rules: Rules, environment: Environment, fetcher: Fetcher, refusal: str | None = None) -> bool:
@@ -135,6 +143,7 @@ class _Collector:
 
     def __init__(self, rules: Rules, environment: Environment, folder: Path, fetcher: Fetcher | None) -> None:
         self._dummies, self._environment, self._folder, self._fetcher = rules.gateway.dummy_keys, environment, folder, fetcher
+        self._variables = known_variables(rules)
         self._keys: dict[str, list[Key]] = {}
         self._secrets: dict[str, Secret] = {}
         self._owners: dict[str, Provider] = {}
@@ -156,7 +165,7 @@ class _Collector:
         names = [variant for name in provider.facts.env for variant in self._environment.variants(name)]
         specs: dict[str, list[KeySpec]] = {}
         for spec in (KeySpec(f"env:{name}") for name in names):
-            specs.setdefault(key_name(spec), []).append(spec)
+            specs.setdefault(key_name(spec, self._variables), []).append(spec)
         return [self._best(provider, same) for same in specs.values()]
 
     def _best(self, provider: Provider, same: list[KeySpec]) -> KeySpec:
@@ -164,7 +173,8 @@ class _Collector:
         usable = [(spec, secret) for spec in same if (secret := self._try(provider, spec)) is not None]
         for spec, secret in usable[1:]:
             if secret != usable[0][1]:
-                text = f"{spec.ref} is left out: {usable[0][0].ref} is {provider.name}/{key_name(spec)} already"
+                id = f"{provider.name}/{key_name(spec, self._variables)}"
+                text = f"{spec.ref} is left out: {usable[0][0].ref} is {id} already"
                 self._notices.append(f"{text}; name both under providers.{provider.name}.keys to use both")
         return usable[0][0] if usable else same[0]
 
@@ -175,8 +185,9 @@ class _Collector:
             return None
 
     def _take(self, provider: Provider, spec: KeySpec, written: bool) -> None:
+        name = key_name(spec, self._variables)
         key = Key(
-            f"{provider.name}/{key_name(spec)}", provider.name, key_name(spec), spec.priority, spec.organization,
+            f"{provider.name}/{name}", provider.name, name, spec.priority, spec.organization,
             spec.project, spec.headers, spec.weight, spec.concurrency,
         )  # fmt: skip
         self._references[key.id] = spec.ref

@@ -267,3 +267,42 @@ def test_odd_configurations_make_rules_that_hold(tmp_path_factory, entries, sett
     router = {"model_group_alias": aliases}
     path.write_text(yaml.safe_dump({"model_list": entries, "litellm_settings": settings, "router_settings": router}))
     assert rules(litellm.draft(path, CATALOG, {}))
+
+
+ODD = [5, 1.5, True, "text", ["a"], [["a"]], {"a": "b"}, {"a": ["b"]}, float("inf"), float("nan"), 10**400, "1e999999"]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("section", ["litellm_settings", "router_settings"])
+@pytest.mark.parametrize(
+    "word", ["fallbacks", "default_fallbacks", "model_group_alias", "routing_strategy", "num_retries", "timeout"]
+)
+def test_odd_settings_are_left_out(made, section, word, value):
+    assert rules(made({"model_list": [entry()], section: {word: value}})).routes
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("word", ["model_info", "weight", "rpm", "order", "litellm_credential_name", "input_cost_per_token"])
+def test_odd_words_of_a_model_are_left_out(made, word, value):
+    odd = entry() | {"model_info": value} if word == "model_info" else entry(**{word: value})
+    assert rules(made({"model_list": [odd, entry()]})).routes
+
+
+@pytest.mark.parametrize(
+    "value", [*ODD, [{"credential_name": ["a"]}, {"credential_name": "a", "credential_values": [1]}]], ids=repr
+)
+def test_odd_credentials_are_left_out(made, value):
+    assert rules(made({"model_list": [entry()], "credential_list": value})).routes
+
+
+def test_a_name_of_many_alphabets_stays_itself(made):
+    assert route(made({"model_list": [entry("快\N{ROCKET}")]})).match.model == ("快\N{ROCKET}",)
+
+
+def test_that_the_list_closes_nothing_here_is_said(made):
+    assert "LiteLLM refuses other models" in said(made({"model_list": [entry()]}))
+
+
+def test_a_list_with_all_models_closed_nothing(made):
+    every = {"model_name": "*", "litellm_params": {"model": "*"}}
+    assert "LiteLLM refuses other models" not in said(made({"model_list": [every]}))

@@ -271,3 +271,15 @@ def test_garbage_is_read_or_refused(tmp_path_factory, data):
         assert rules(llm_api_key_proxy.draft(path, CATALOG, in_dotenv=True))
     except ConfigurationError as error:
         assert "UTF-8" in str(error)
+
+
+def test_the_name_of_a_variable_writes_no_yaml(tmp_path):
+    (tmp_path / ".env").write_text(f"'OPENAI_API_KEY_1: x # y'={KEY}\n")
+    made = llm_api_key_proxy.draft(tmp_path / ".env", CATALOG, in_dotenv=True)
+    assert '- "env:OPENAI_API_KEY_1: x # y"' in made.render()
+
+
+def test_the_name_of_a_file_writes_no_yaml(tmp_path):
+    path = tmp_path / "x\ngateway: {callers: any}\n.env"
+    path.write_text(f"OPENAI_API_KEY={KEY}\n")
+    assert "\ngateway:" not in llm_api_key_proxy.draft(path, CATALOG, in_dotenv=False).render()

@@ -21,6 +21,7 @@ from ...secrets import Secret
 FOLDER = "keys"
 """Where keys that stood in the open go, beside rules.yaml."""
 _PLAIN = re.compile(r"[A-Za-z_][\w./@-]*")
+_REFERENCE = re.compile(r"(env|file):[A-Za-z_][\w./-]*")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n", "none"})
 _NAME = re.compile(r"[^a-z0-9_-]+")
 _SPELLINGS = {
@@ -157,7 +158,8 @@ class Draft:
         return address is not None and values.is_loopback(values.upstream(address).host)
 
     def _lines(self) -> Iterator[str]:
-        yield f"# Made by `valetkey import` from {self.source}. `valetkey check` looks it over; docs/rules.md tells all words."
+        source = "".join(letter if letter.isprintable() else "?" for letter in self.source)
+        yield f"# Made by `valetkey import` from {source}. `valetkey check` looks it over; docs/rules.md tells all words."
         yield "version: 1"
         if self.gateway or self.timeouts:
             yield "\ngateway:"
@@ -203,7 +205,9 @@ def flow(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str) and (not _PLAIN.fullmatch(value) or value.lower() in _RESERVED):
-        return f"{value}" if re.fullmatch(r"[0-9.]+(s|ms|m|h)", value) else json.dumps(value)
+        is_duration = re.fullmatch(r"[0-9.]+(s|ms|m|h)", value) is not None
+        # Not escaped where that can be: JSON writes an emoji as two halves, which YAML does not join.
+        return value if is_duration else json.dumps(value, ensure_ascii=not value.isprintable())
     if isinstance(value, bool):
         return str(value).lower()
     return format(value, "f") if isinstance(value, Decimal) else str(value)
@@ -230,7 +234,9 @@ def _provider_lines(provider: ProviderDraft) -> Iterator[str]:
 
 
 def _key(key: KeyDraft) -> str:
-    return flow({"ref": key.ref, **key.words}) if key.words else key.ref
+    if key.words:
+        return flow({"ref": key.ref, **key.words})
+    return key.ref if _REFERENCE.fullmatch(key.ref) else flow(key.ref)
 
 
 def _remark(text: str) -> str:

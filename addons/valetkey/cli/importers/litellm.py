@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,17 @@ _SETTINGS = {
 }  # fmt: skip
 _NONE = "has no counterpart"
 _UNTRANSLATED = "LiteLLM translates; here a target that does not speak the format of the agent's call is passed over"
+_NOT_LISTED = (
+    "LiteLLM refuses other models; here they go to the provider that they are asked of, unless its models: {allow: […]} or a "
+    "last route with deny: refuses them"
+)
 _ONE_MODEL = "a target is one model, or all: it was left out"
 _UNPLACED = "has no address of its own; it was left out"
 _LIMITS = {"request_timeout": "whole", "timeout": "whole", "stream_timeout": "first_byte", "retry_after": "retry"}
 _STRATEGIES = {"latency-based-routing": 0, "cost-based-routing": 0}
 _MOST_ATTEMPTS = 1000
+_LARGEST = 1e12
+"""Of a weight or of calls by the minute; more is a slip."""
 
 
 @dataclass
@@ -125,9 +131,9 @@ class _Reader:
         self._data: dict[str, Any] = document.data
         self._groups: dict[str, _Group] = {}
         self._credentials = {
-            each.get("credential_name"): each.get("credential_values") or {}
-            for each in self._data.get("credential_list") or ()
-            if isinstance(each, dict) and isinstance(each.get("credential_values") or {}, dict)
+            str(each.get("credential_name")): _mapping(each.get("credential_values"))
+            for each in _listed(self._data.get("credential_list"))
+            if isinstance(each, dict)
         }
 
     def run(self) -> Draft:
@@ -138,6 +144,8 @@ class _Reader:
         self._fallbacks()
         self._router()
         self._settings()
+        if self._draft.routes and "*" not in self._groups:
+            self._draft.gap("model_list", _NOT_LISTED)
         if any(self._is_mixed(route) for route in self._draft.routes):
             self._draft.gap("formats", _UNTRANSLATED)
         return self._draft
@@ -154,7 +162,7 @@ class _Reader:
         if not isinstance(entry, dict) or not isinstance(params, dict) or not isinstance(params.get("model"), str):
             self._draft.gap(self._place("model_list", at), "is no entry with a model; it was left out")
             return
-        credential = self._credentials.get(params.get("litellm_credential_name")) or {}
+        credential = self._credentials.get(str(params.get("litellm_credential_name")), {})
         params = {**credential, **params}
         alias = str(entry.get("model_name") or params["model"])
         base, model = self._whose(at, params)
@@ -163,7 +171,7 @@ class _Reader:
             return
         ref = self._key(at, base or "", provider, params)
         self._tell(at, params)
-        self._prices(at, provider, model, {**(entry.get("model_info") or {}), **params})
+        self._prices(at, provider, model, {**_mapping(entry.get("model_info")), **params})
         if model == "*":
             self._wildcard(at, alias, provider, ref)
             return
@@ -309,7 +317,7 @@ class _Reader:
             for word, place in (("fallbacks", "exhausted"), ("context_window_fallbacks", "too_long")):
                 for name, others in _pairs(self._section(section).get(word)):
                     self._fall_back(self._place(section, word), place, name, others)
-            for alias, name in (self._section(section).get("model_group_alias") or {}).items():
+            for alias, name in _mapping(self._section(section).get("model_group_alias")).items():
                 self._alias(self._place(section, "model_group_alias"), str(alias), name)
         for section in ("litellm_settings", "router_settings"):
             self._fall_back_by_default(self._place(section, "default_fallbacks"), self._section(section).get("default_fallbacks"))
@@ -355,8 +363,7 @@ class _Reader:
     # Settings.
 
     def _section(self, name: str) -> dict[str, Any]:
-        found = self._data.get(name)
-        return found if isinstance(found, dict) else {}
+        return _mapping(self._data.get(name))
 
     def _router(self) -> None:
         strategy = self._section("router_settings").get("routing_strategy")
@@ -364,7 +371,7 @@ class _Reader:
             for provider in self._draft.providers.values():
                 if len(provider.keys) > 1:
                     provider.words["rotation"] = "least_busy"
-        elif strategy in _STRATEGIES:
+        elif isinstance(strategy, str) and strategy in _STRATEGIES:
             text = f"{strategy} has no counterpart: targets are tried as their route says, keys as rotation: does"
             self._draft.gap(self._place("router_settings", "routing_strategy"), text)
         found = {**self._section("litellm_settings"), **self._section("router_settings")}
@@ -399,8 +406,18 @@ def _pairs(found: object) -> Iterator[tuple[str, Sequence[object]]]:
             yield str(name), others if isinstance(others, list) else [others]
 
 
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    """A figure that shares can be made of; None for what is none."""
+    is_figure = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    return float(value) if is_figure else None  # type: ignore[arg-type]  # it is a number by then
 
 
 def _plain(number: float) -> int | float:
@@ -412,7 +429,7 @@ def _per_million(value: object) -> Decimal | None:
     """A price for a token as one for a million, exactly."""
     try:
         price = Decimal(str(value)) * 1_000_000
-    except InvalidOperation:
+    except ArithmeticError:
         return None
     if not price.is_finite() or not 0 <= price <= 1_000_000:
         return None

@@ -180,8 +180,10 @@ class _Reader:
             return
         ref = f"env:{name}" if self._in_dotenv and file == ".env" else self._draft.literal(ours, Secret(value), f"{file}: {name}")
         key = provider.key(ref)
-        own = key_name(KeySpec(ref))
-        if any(key_name(KeySpec(other.ref, other.words.get("name"))) == own for other in provider.keys if other is not key):
+        variables = [variable for facts in self._draft.catalog.values() for variable in facts.env]
+        own = key_name(KeySpec(ref), variables)
+        others = (KeySpec(other.ref, other.words.get("name")) for other in provider.keys if other is not key)
+        if any(key_name(other, variables) == own for other in others):
             key.words["name"] = slug(name.lower().replace("_api_key", ""))
 
     def _on_this_machine(self, provider: ProviderDraft) -> bool:
