@@ -159,3 +159,19 @@ def test_the_commands_of_the_documentation_work(run, config, tmp_path):
 def test_every_option_of_the_documentation_exists(run, word):
     said = run("import", word, "--help")[1]
     assert all(option in said for option in ("--out", "--force", "--json", "--write-keys"))
+
+
+def test_a_key_that_cannot_be_written_whole_leaves_no_file(tmp_path, monkeypatch):
+    class Full:
+        def __enter__(self):
+            raise OSError(28, "No space left on device")
+
+        def __exit__(self, *_):
+            return None
+
+    made = Draft("x", CATALOG)
+    made.literal("openai", Secret(KEY), "here")
+    monkeypatch.setattr(importing.os, "fdopen", lambda descriptor, mode: os.close(descriptor) or Full())
+    with pytest.raises(ConfigurationError, match="No space left"):
+        importing._write_keys(made, tmp_path)
+    assert [*(tmp_path / "keys").iterdir()] == []

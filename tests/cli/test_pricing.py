@@ -245,3 +245,13 @@ def test_what_comes_compressed_is_not_unpacked(run, server):
 def test_a_password_in_the_address_is_refused_and_not_repeated(run):
     status, _, problem = run("update", "--url", "https://me:SECRET@example.com/data.json")
     assert status == 2 and "SECRET" not in problem
+
+
+def test_names_of_a_list_do_not_reach_the_terminal_as_they_are(update, run):
+    _, said, _ = update(published(model(), model("gpt-\x1b]0;x\x07")))
+    assert "\x1b" not in said + run("diff")[1]
+
+
+def test_nor_do_they_in_errors(update):
+    _, _, problem = update(published(model("gpt-\x1b[31m", prices={"input_mtok": -1})))
+    assert "cannot be meant" in problem and "\x1b" not in problem

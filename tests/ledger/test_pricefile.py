@@ -99,3 +99,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "kept").write_text("")
     with pytest.raises(LedgerError, match="cannot be written"):
         write(tmp_path / "kept" / "x" / "ledger.prices.json")
+
+
+def test_names_in_a_file_that_cannot_be_used_do_not_reach_a_terminal_as_they_are(tmp_path):
+    path = tmp_path / "prices.json"
+    providers = published(model("gpt-\x1b[31m", prices={"input_mtok": -1}))
+    path.write_text(json.dumps({"source": "x", "fetched": 1, "providers": providers}))
+    with pytest.raises(LedgerError, match="cannot be meant") as caught:
+        read_prices(path)
+    assert "\x1b" not in str(caught.value)

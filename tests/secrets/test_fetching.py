@@ -255,3 +255,16 @@ def test_the_end_waits_once_for_all_readers(fetcher, monkeypatch):
     held.set()
     fetch.join()
     assert took < 2.0
+
+
+def test_ctrl_c_ends_what_is_being_read(fetcher, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(fetching.commands, "run", lambda reference, env, folder, timeout, stop: stop.wait(30) and ended.set() or KEY)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetcher, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetcher.fetch([spec()], {})
+    assert ended.is_set()

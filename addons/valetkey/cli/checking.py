@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from ..errors import ConfigurationError, Problem, RulesError
-from ..rules import Snapshot, json_schema
+from ..rules import Snapshot, json_schema_text
 from .app import JsonOption, RulesOption, app, dump, load, say
 
 
@@ -23,7 +24,7 @@ def check(
     **Examples:** `valetkey check` · `valetkey check --rules other.yaml` · `valetkey check --json`
     """
     if schema:
-        dump(json_schema())
+        sys.stdout.write(json_schema_text())
         return
     try:
         loaded = load(rules, slow=True)

@@ -123,8 +123,12 @@ def _write_keys(made: Draft, folder: Path) -> None:
             raise ConfigurationError(f"{file} exists already, with another key; move it away") from None
         except OSError as error:
             raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from None
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(value.reveal() + "\n")
+        try:
+            with os.fdopen(descriptor, "w") as opened:
+                opened.write(value.reveal() + "\n")
+        except OSError as error:
+            file.unlink()
+            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _holds(file: Path, value: str) -> bool:

@@ -26,7 +26,7 @@ from ..rules.explain import near
 from ..rules.values import is_loopback
 from ..secrets.probe import shell_client
 from ..settings import resolve_ledger
-from .app import JsonOption, Loaded, RulesOption, app, dump, load, say, table
+from .app import JsonOption, Loaded, RulesOption, app, dump, harmless, load, say, table
 
 LIMIT = 16 * 1024 * 1024
 """Bytes of a published list."""
@@ -112,7 +112,7 @@ def update(
         return
     say(f"prices of {count} models from {urlsplit(source).hostname}, kept in {place}")
     for change in found[:_MOST]:
-        say(f"  {_line(change)}")
+        say(harmless(f"  {_line(change)}"))
     if len(found) > _MOST:
         say(f"  and {len(found) - _MOST} more; valetkey prices diff")
 
@@ -135,9 +135,9 @@ def diff(
         if as_json:
             dump({"provider": each.provider, "model": each.model, "unit": each.unit} | _plain({"old": each.old, "new": each.new}))
         else:
-            say(_line(each))
+            say(harmless(_line(each)))
     if not as_json:
-        say(f"{len(found)} prices differ; fetched {time.strftime('%Y-%m-%d', time.gmtime(kept.fetched))} from {kept.source}")
+        say(f"{len(found)} prices differ; fetched {time.strftime('%Y-%m-%d', time.gmtime(kept.fetched))} from {harmless(kept.source)}")
 
 
 # Which prices there are.
@@ -285,4 +285,4 @@ def _usable(data: bytes, url: str) -> tuple[list[dict[str, Any]], PriceList]:
 
 
 def _unchanged(url: str, why: str) -> ValetkeyError:
-    return LedgerError(f"prices could not be fetched from {url}: {why}; nothing was changed")
+    return LedgerError(f"prices could not be fetched from {harmless(url)}: {harmless(why)}; nothing was changed")

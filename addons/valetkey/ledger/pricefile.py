@@ -86,4 +86,5 @@ def write_prices(path: Path, providers: list[dict[str, Any]], source: str, now: 
 
 
 def _unusable(path: Path, why: str) -> LedgerError:
+    why = "".join(letter if letter.isprintable() else "?" for letter in why)  # names of a list that somebody else made
     return LedgerError(f"{path} cannot be used: {why}; the built-in prices hold (valetkey prices update fetches new ones)")

@@ -135,7 +135,11 @@ class Fetcher:
         self._readers = [threading.Thread(target=work, name="valetkey keys", daemon=True) for _ in specs[:ABREAST]]
         for reader in self._readers:
             reader.start()
-        self._wait(specs, found, changed)
+        try:
+            self._wait(specs, found, changed)
+        except KeyboardInterrupt:
+            self.stop()  # programs are in sessions of their own, where Ctrl-C does not reach them
+            raise
         return dict(found)
 
     def _wait(self, specs: Sequence[KeySpec], found: Mapping[str, Secret | str], changed: threading.Condition) -> None:
