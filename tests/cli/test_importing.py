@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from valetkey.cli import main
+from support.making import CATALOG
+from valetkey.cli import importing, main
+from valetkey.cli.importers.draft import Draft
+from valetkey.errors import ConfigurationError
+from valetkey.secrets import Secret
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("importers") / "golden"

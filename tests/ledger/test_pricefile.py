@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.pricing import published
+from support.pricing import model, published
 from valetkey.errors import LedgerError
 from valetkey.ledger import prices_path, read_prices, write_prices
 

@@ -259,7 +259,9 @@ def test_the_end_waits_once_for_all_readers(fetcher, monkeypatch):
 
 def test_ctrl_c_ends_what_is_being_read(fetcher, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(fetching.commands, "run", lambda reference, env, folder, timeout, stop: stop.wait(30) and ended.set() or KEY)
+    monkeypatch.setattr(
+        fetching.commands, "run", lambda reference, env, folder, timeout, stop: (stop.wait(30) and ended.set()) or KEY
+    )
 
     def interrupted(*_):
         raise KeyboardInterrupt

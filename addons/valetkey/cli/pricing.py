@@ -137,7 +137,8 @@ def diff(
         else:
             say(harmless(_line(each)))
     if not as_json:
-        say(f"{len(found)} prices differ; fetched {time.strftime('%Y-%m-%d', time.gmtime(kept.fetched))} from {harmless(kept.source)}")
+        day = time.strftime("%Y-%m-%d", time.gmtime(kept.fetched))
+        say(f"{len(found)} prices differ; fetched {day} from {harmless(kept.source)}")
 
 
 # Which prices there are.

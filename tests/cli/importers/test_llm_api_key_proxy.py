@@ -283,3 +283,8 @@ def test_the_name_of_a_file_writes_no_yaml(tmp_path):
     path = tmp_path / "x\ngateway: {callers: any}\n.env"
     path.write_text(f"OPENAI_API_KEY={KEY}\n")
     assert "\ngateway:" not in llm_api_key_proxy.draft(path, CATALOG, in_dotenv=False).render()
+
+
+def test_a_provider_of_its_own_does_not_become_one_of_the_catalogue(made):
+    draft = made({"ANTHROPIC._API_BASE": "https://llm.example.com", "ANTHROPIC_API_KEY": KEY})
+    assert "anthropic" in references(draft) and "llm.example.com" not in draft.render() and "would be taken for" in said(draft)

@@ -143,6 +143,10 @@ class _Reader:
                 self._names[theirs] = known or ""
                 continue
             ours = known or slug(theirs)
+            if not known and ours in self._draft.catalog:
+                self._draft.gap(name, f"would be taken for {ours}; its provider was left out")
+                self._names[theirs] = ""
+                continue
             words = self._draft.provider(ours).words
             words |= {"upstream": address} if known else {"like": "openai", "upstream": address}
             self._names[theirs] = ours
