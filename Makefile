@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-JOBS ?= 2
+JOBS ?= 3
 CALLS ?= 10000
 MINUTES ?= 1
 ATTACKS := PYTHONPATH=addons:tests $(BIN)/python -m attacks

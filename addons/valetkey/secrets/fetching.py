@@ -48,7 +48,7 @@ class Fetcher:
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._readers: Sequence[threading.Thread] = ()
+        self._readers: list[threading.Thread] = []
 
     def fetch(self, specs: Iterable[KeySpec], env: Mapping[str, str], refusal: str | None = None) -> bool:
         """Read what is missing or due, and drop what is no longer named; true when a value or a problem changed. Blocks.
@@ -100,7 +100,7 @@ class Fetcher:
         """End what is being read."""
         self._stop.set()
         until = time.monotonic() + _GRACE
-        for reader in self._readers:
+        for reader in tuple(self._readers):
             reader.join(max(0.0, until - time.monotonic()))
 
     def _kept(self, spec: KeySpec, found: Secret | str, before: _Held | None) -> _Held:
@@ -132,9 +132,11 @@ class Fetcher:
                         found[spec.ref] = result
                         changed.notify_all()
 
-        self._readers = [threading.Thread(target=work, name="valetkey keys", daemon=True) for _ in specs[:ABREAST]]
-        for reader in self._readers:
+        self._readers = readers = []
+        for _ in specs[:ABREAST]:
+            reader = threading.Thread(target=work, name="valetkey keys", daemon=True)
             reader.start()
+            readers.append(reader)  # only now: who ends us meanwhile cannot wait for one that has not begun
         try:
             self._wait(specs, found, changed)
         except KeyboardInterrupt:
