@@ -208,14 +208,27 @@ def _at(loaded: Loaded, proxy: Address, api: Address) -> Loaded:
 
 def _run(program: str, command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run to the end, and give the exit status as a shell would. Signals to us go to the command."""
-    with subprocess.Popen(list(command), executable=program, env=dict(environ)) as process:
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
-        def pass_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if process is None:
+            early.append(number)
+        else:
             process.send_signal(number)
 
-        signal.signal(signal.SIGTERM, pass_on)
-        signal.signal(signal.SIGHUP, pass_on)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # the terminal has sent it to the command already
-        status = process.wait()
+    # Before the command begins, or the first signal would end us alone. Handlers, since what is ignored stays so in the command.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _heard)
+    with subprocess.Popen(list(command), executable=program, env=dict(environ)) as started:
+        process = started
+        for number in early:
+            started.send_signal(number)
+        status = started.wait()
     return status if status >= 0 else 128 - status
+
+
+def _heard(number: int, frame: FrameType | None) -> None:
+    """The terminal has sent it to the command already."""
