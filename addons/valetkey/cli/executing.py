@@ -224,8 +224,8 @@ def _run(program: str, command: Sequence[str], environ: Mapping[str, str]) -> in
         signal.signal(number, _heard)
     with subprocess.Popen(list(command), executable=program, env=dict(environ)) as started:
         process = started
-        for number in early:
-            started.send_signal(number)
+        for each in early:
+            started.send_signal(each)
         status = started.wait()
     return status if status >= 0 else 128 - status
 
