@@ -1,5 +1,6 @@
-from __future__ import gc
+from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import httpx
