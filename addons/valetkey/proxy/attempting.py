@@ -56,6 +56,12 @@ _LEFT = "the agent left"
 _RETRY_LATER = (429, 503, 529)
 
 
+def no() -> layer.CommandGenerator[bool]:
+    """The answer to a question that commands nothing."""
+    return False
+    yield
+
+
 class OwnConnection(GetHttpConnection):
     """Asks for a connection that nobody else uses, and so for a new one."""
 
@@ -306,6 +312,11 @@ class AttemptingStream(HttpStream):
 
     def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:
         """As the parent does; but its receipt is written, and it is not kept for as long as the agent's connection lives."""
+        if not self._paused_event_queue and self.flow.error is None:
+            return no()
+        return self._check_killed(emit_error_hook)
+
+    def _check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:
         passage = self.passage
         if passage is not None and not passage.settled and self._has_left():
             self.traffic.broke_off(passage, by_agent=True)
@@ -330,7 +341,8 @@ class AttemptingStream(HttpStream):
         self._drop_ended_connections()
         self.set_alarm(limit)
         wanted = ((upstream.host, upstream.port), upstream.scheme == "https", via)
-        server, error = yield GetHttpConnection(*wanted)
+        asked = GetHttpConnection(*wanted)
+        server, error = self._at_hand(asked) or (yield asked)
         if server is not None and self._is_taken(server):
             server, error = yield OwnConnection(*wanted)
         self.no_alarm()
@@ -339,6 +351,21 @@ class AttemptingStream(HttpStream):
             text = f"no connection within {limit:g} s" if self._late else error
             return Trouble(text, None, Outcome.TIMEOUT if self._late else Outcome.NETWORK)
         self.context.server = self.flow.server_conn = server
+        return None
+
+    def _at_hand(self, asked: GetHttpConnection) -> tuple[connection.Server, None] | None:
+        """The connection that mitmproxy would choose, if it is open and the choice is plain: it takes a long way to ask."""
+        parent = self._parent
+        for known in parent.connections:
+            if asked.connection_spec_matches(known):
+                is_plain = known.connected and not known.error and known not in parent.waiting_for_establishment
+                if not is_plain or self.context.client.alpn == b"h2":
+                    return None
+                assert isinstance(known, connection.Server)
+                reader = parent.connections[known]
+                if type(reader) is http_layers.HttpClient:  # it does nothing any more but to pass on
+                    parent.connections[known] = reader.child_layer
+                return known, None
         return None
 
     def _is_taken(self, server: connection.Server) -> bool:

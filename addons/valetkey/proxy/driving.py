@@ -5,7 +5,8 @@ event loop. But nearly all hooks have nothing to wait for: their listeners are p
 it comes up, and its end is the next event of the same round. A hook with a coroutine among its listeners gets its task as
 ever, and one that turns out to wait goes on in a task from there.
 
-What goes to one connection, with nothing else between, is written at once. Three differences remain. For a plain function
+What comes from a connection goes to its layers as it arrives, in the name of the task that waits for it, and what goes to one,
+with nothing else between, is written at once. Three differences remain. For a plain function
 `asyncio.current_task` is the connection's own task, and the context variables that it sets are the connection's. A hook runs
 before what the layers command after it in the same event, not when that is done. And what has arrived meanwhile is seen after
 the end of the hook, not before: the order in which mitmproxy sees them is left to chance.
@@ -17,19 +18,23 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Generator
+from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
 from mitmproxy import flow
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, server
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
 from . import hooks
+from .inlet import Inlet
 
 logger = logging.getLogger(__name__)
 
 _ORIGINAL = server.ConnectionHandler.server_event
+_HANDLE_CONNECTION = server.ConnectionHandler.handle_connection
 _HANDLE_HOOK = ProxyConnectionHandler.handle_hook
 _HOOK_TASK = server.ConnectionHandler.hook_task
 
@@ -41,6 +46,7 @@ def install() -> bool:
         logger.warning("valetkey: each hook gets a task of its own, which is slower: %s", problem)
         return False
     server.ConnectionHandler.server_event = server_event  # type: ignore[method-assign]
+    server.ConnectionHandler.handle_connection = handle_connection  # type: ignore[method-assign]
     return True
 
 
@@ -48,6 +54,7 @@ def uninstall() -> None:
     """Let mitmproxy drive its connections itself again."""
     if server.ConnectionHandler.server_event is server_event:
         server.ConnectionHandler.server_event = _ORIGINAL  # type: ignore[method-assign]
+        server.ConnectionHandler.handle_connection = _HANDLE_CONNECTION  # type: ignore[method-assign]
 
 
 # The names of the arguments are those of the method that this takes the place of.
@@ -55,29 +62,83 @@ async def server_event(self: server.ConnectionHandler, event: events.Event) -> N
     """Give an event to the layers of a connection, and carry out what they command."""
     async with self._server_event_lock:
         # No `await` beyond this point: layers must never be entered twice.
-        ended: deque[events.Event] = deque((event,))
-        while ended:
-            self.timeout_watchdog.register_activity()
-            unsent: list[commands.SendData] = []
-            try:
-                for command in self.layer.handle_event(ended.popleft()):
-                    if isinstance(command, commands.SendData):
-                        if unsent and unsent[0].connection is not command.connection:
-                            _send(self, unsent)
-                        unsent.append(command)
-                        continue
-                    if unsent:
-                        _send(self, unsent)
-                    if isinstance(command, commands.StartHook):
-                        if _start(self, command) and command.blocking:
-                            ended.append(events.HookCompleted(command))
-                    else:
-                        _carry_out(self, command)
+        _drive(self, event)
+
+
+@dataclass(slots=True)
+class _Round:
+    """One event on its way through the layers of a connection."""
+
+    handler: server.ConnectionHandler
+    unsent: list[commands.SendData] = field(default_factory=list)
+    begun: commands.StartHook | None = None
+    """A hook that runs already when its command comes up here."""
+
+
+_now: _Round | None = None
+"""The innermost round."""
+
+
+def hook_is_over(hook: commands.StartHook) -> bool:
+    """Run a hook of the present round here and now, rather than send it up through all layers and its end down again.
+
+    False: it is not over. Then the command has to go up as ever, and its end will come down.
+    """
+    here = _now
+    if here is None:
+        return False
+    _send(here.handler, here.unsent)
+    if not _start(here.handler, hook):
+        here.begun = hook
+        return False
+    if hook.blocking:
+        here.handler.timeout_watchdog.register_activity()
+    return True
+
+
+def _drive(handler: server.ConnectionHandler, event: events.Event) -> None:
+    """Give an event to the layers. Only for who holds the connection's lock."""
+    global _now
+    outer, _now = _now, _Round(handler)
+    try:
+        _through_layers(_now, event)
+    finally:
+        _now = outer
+
+
+def _through_layers(here: _Round, event: events.Event) -> None:
+    handler, unsent = here.handler, here.unsent
+    ended: deque[events.Event] = deque((event,))
+    while ended:
+        handler.timeout_watchdog.register_activity()
+        try:
+            for command in handler.layer.handle_event(ended.popleft()):
+                if isinstance(command, commands.SendData):
+                    if unsent and unsent[0].connection is not command.connection:
+                        _send(handler, unsent)
+                    unsent.append(command)
+                    continue
                 if unsent:
-                    _send(self, unsent)
-            except Exception:
-                _send(self, unsent)
-                self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+                    _send(handler, unsent)
+                if not isinstance(command, commands.StartHook):
+                    _carry_out(handler, command)
+                elif command is here.begun:
+                    here.begun = None
+                elif _start(handler, command) and command.blocking:
+                    ended.append(events.HookCompleted(command))
+            if unsent:
+                _send(handler, unsent)
+        except Exception:
+            _send(handler, unsent)
+            handler.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+
+
+async def handle_connection(self: server.ConnectionHandler, connection: Connection) -> None:
+    """As mitmproxy does, but what comes while the task waits for it goes to the layers without waking the task."""
+    io = self.transports[connection]
+    if type(io.reader) is asyncio.StreamReader:
+        io.reader = Inlet(self, connection, io.reader, _drive)  # type: ignore[assignment]
+    await _HANDLE_CONNECTION(self, connection)
 
 
 def _send(handler: server.ConnectionHandler, unsent: list[commands.SendData]) -> None:
@@ -199,6 +260,12 @@ _RELIED_UPON: dict[str, tuple[object, int, str]] = {
     ),
     "ConnectionHandler.hook_task": (
         _HOOK_TASK, 2, "handle_hook blocking server_event events HookCompleted",
+    ),
+    "ConnectionHandler.handle_connection": (
+        _HANDLE_CONNECTION,
+        2,
+        "transports reader read OSError asyncio CancelledError server_event events DataReceived drain_writers transport_protocol "
+        "state ConnectionState CAN_READ CLOSED ConnectionClosed CAN_WRITE Event wait writer close pop",
     ),
     "ProxyConnectionHandler.handle_hook": (
         _HANDLE_HOOK, 2, "timeout_watchdog disarm args master addons handle_lifecycle isinstance flow Flow wait_for_resume",

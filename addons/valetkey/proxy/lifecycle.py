@@ -24,7 +24,7 @@ from ..ledger import Place as AuditPlace
 from ..rules import Snapshot, Watcher, load_snapshot, renewed
 from ..secrets import Environment, Fetcher
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, driving, greeting, hooks, http1, privacy, relay, shortcuts, stream
+from . import canary, doors, driving, greeting, hooks, http1, largepages, privacy, relay, shortcuts, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -266,6 +266,7 @@ def _keep_what_is_loaded() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*OFTEN)
+    largepages.use()
 
 
 def _keep_upstream_auth_out_of_flows() -> None:

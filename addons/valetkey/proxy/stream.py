@@ -35,12 +35,14 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
     SendHttp,
 )
+from mitmproxy.proxy.layers.http._http1 import Http1Connection
+from mitmproxy.proxy.utils import ReceiveBuffer
 
 from ..errors import StartError, WireError
 from ..model import Outcome, Refusal
-from . import echo, heads, refusals, wire
+from . import driving, echo, heads, refusals, wire
 from .alarms import Rung
-from .attempting import AttemptingStream
+from .attempting import AttemptingStream, no
 from .guard import DEFECT
 from .hearing import Trouble
 from .passage import Arrival, Passage, TargetForm
@@ -84,12 +86,14 @@ class ValetStream(AttemptingStream):
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does; what it does with a piece of a stream that passes is done at once, without seven generators."""
-        if self._paused is None and self.debug is None and "_handle_event" not in vars(self):  # no tunnel and no WebSocket
-            return self._piece_passes(event) or super().handle_event(event)
-        return super().handle_event(event)
+        if type(event) is not ResponseData or self._paused is not None or self.debug is not None:
+            return super().handle_event(event)
+        if "_handle_event" in vars(self):  # a tunnel or a WebSocket
+            return super().handle_event(event)
+        return self._piece_passes(event) or super().handle_event(event)
 
-    def _piece_passes(self, event: events.Event) -> layer.CommandGenerator[None] | None:
-        if type(event) is not ResponseData or self.server_state != self.state_stream_response_body:
+    def _piece_passes(self, event: ResponseData) -> layer.CommandGenerator[None] | None:
+        if self.server_state != self.state_stream_response_body:
             return None
         assert self.flow.response is not None
         stream = self.flow.response.stream
@@ -112,11 +116,18 @@ class ValetStream(AttemptingStream):
     # The guard around every step.
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if (short_way := self._piece_passes(event)) is not None:  # one that came while a hook ran
-            return short_way
+        kind = type(event)
+        if kind is RequestHeaders or kind is RequestData or kind is RequestEndOfMessage:
+            return self._guard(self.client_state(event))
+        if self.is_stale(event):
+            return _nothing()
+        if kind is ResponseHeaders or kind is ResponseData or kind is ResponseEndOfMessage:
+            # A piece may have come while a hook ran.
+            short_way = self._piece_passes(event) if type(event) is ResponseData else None
+            return short_way or self._guard(self.server_state(event))
         if isinstance(event, Rung) and event.command.owner is self:
             return self._guard(self.time_is_up())
-        if self.is_stale(event) or isinstance(event, events.Wakeup):
+        if isinstance(event, events.Wakeup):
             return _nothing()
         if isinstance(event, RequestTrailers) and self.passage is not None:
             return _nothing()  # no provider reads any, and a credential in them would be neither stripped nor masked
@@ -142,7 +153,18 @@ class ValetStream(AttemptingStream):
                 logger.exception("valetkey: defect in the stream layer; the call is refused")
                 yield from self._end_on(DEFECT, Outcome.GATEWAY)
                 return
-            reply = yield command
+            if isinstance(command, commands.StartHook) and self.debug is None and driving.hook_is_over(command):
+                reply = None
+            elif type(command) is SendHttp and (reader := self._reader_of(command.connection)) is not None:
+                yield from reader.send(command.event)
+                reply = None
+            else:
+                reply = yield command
+
+    def _reader_of(self, to: connection.Connection) -> Http1Connection | None:
+        """Where a command for a connection leads to, if nothing lies between: an HTTP/1 reader that waits for nothing."""
+        reader = self._parent.connections.get(to)
+        return reader if isinstance(reader, Http1Connection) and reader._paused is None and reader.debug is None else None
 
     def _end_on(self, refusal: Refusal, outcome: Outcome) -> layer.CommandGenerator[None]:
         """End the call here and now: no hook is trusted to run any more."""
@@ -171,20 +193,20 @@ class ValetStream(AttemptingStream):
     # What leaves this layer.
 
     def _leaving(self, command: commands.Command) -> commands.Command:
-        if isinstance(command, HttpRequestHeadersHook) and self._arrival is not None:
-            self.traffic.runtime.passages.arrived(self.flow, self._arrival)
-        if isinstance(command, http_layers.DropStream):
-            self.forget_attempt()
-        if not isinstance(command, SendHttp):
+        if type(command) is not SendHttp:
+            if isinstance(command, HttpRequestHeadersHook) and self._arrival is not None:
+                self.traffic.runtime.passages.arrived(self.flow, self._arrival)
+            elif isinstance(command, http_layers.DropStream):
+                self.forget_attempt()
             return command
-        if command.connection is self.context.client:
-            self._answering = self._answering or _is_final(command.event)
-            passage = self.passage
-            event = echo.scrub_event(command.event, passage, framed=passage is not None and self.flow.websocket is not None)
-            if event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
-                event = replace(event, stream_id=self.stream_id)
-            return command if event is command.event else SendHttp(event, command.connection)
-        return self._to_server(command)
+        if command.connection is not self.context.client:
+            return self._to_server(command)
+        self._answering = self._answering or _is_final(command.event)
+        passage = self._passage or self.passage
+        event = echo.scrub_event(command.event, passage, framed=passage is not None and self.flow.websocket is not None)
+        if event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
+            event = replace(event, stream_id=self.stream_id)
+        return command if event is command.event else SendHttp(event, command.connection)
 
     def _to_server(self, command: SendHttp) -> commands.Command:
         event = command.event
@@ -224,10 +246,13 @@ class ValetStream(AttemptingStream):
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Never hold more than `max_body`: stream it where host and path suffice to route, else 413."""
-        passage = self.passage
+        passage = self._passage or self.passage
         buffer = self.request_body_buf if request else self.response_body_buf
         if passage is None or len(buffer) <= passage.snapshot.rules.gateway.max_body:
-            return False
+            return no()
+        return self._too_large(request, buffer)
+
+    def _too_large(self, request: bool, buffer: ReceiveBuffer) -> layer.CommandGenerator[bool]:
         held = bytes(buffer)
         buffer.clear()
         if not request:
