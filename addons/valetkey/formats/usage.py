@@ -22,13 +22,15 @@ BODY_LIMIT = 64 * 1024 * 1024
 EVENT_LIMIT = 32 * 1024 * 1024
 """Largest event of a stream that is read. Gemini puts an image and the usage into one; a large image takes 20 MB."""
 
-_WHOLE = (
+_WHOLE = frozenset({
     "model", "usage", "meta", "usageMetadata", "modelVersion", "id", "responseId", "service_tier", "x_groq", "error", "tools",
     "done", "prompt_eval_count", "eval_count", "usage_info", "duration", "background",
-)  # fmt: skip
+})  # fmt: skip
 _MEDIA = re.compile(r"\s*(?:(?:audio|image|video)/|text/(?:plain|vtt)|application/(?:x-subrip|ogg))", re.IGNORECASE)
 """Content types of answers that rightly are no JSON."""
 _BYTES_PER_TOKEN = 4
+_PLAIN = (None, "", "identity")
+"""Content encodings that are none."""
 _LESSONS = 8
 """Events that may differ in more than their text, until a stream is taken for one where all do."""
 _LESSON = 12
@@ -48,30 +50,32 @@ class UsageTap:
     answer: text, a tool call, an end; not a comment, a ping, a chunk with only a role, or an error.
     """
 
+    # What every tap begins with stands here: setting it would cost each call a little.
+    problem: str | None = None
+    events = 0
+    output_chars = 0
+    saw_content = False
+    _like: Likeness | None = None
+    _alike: Likeness | None = None
+    """Chunks that are one event like that of `_like`."""
+    _totals: tuple[str | None, bytes] | None = None
+    """The last event that has nothing but totals, which is read when it is asked for, or another one must be read."""
+    _lessons = _LESSONS
+    _begin, _row = b"", 0
+    _decoder: Decoder | None = None
+    _is_opaque = False
+    """Whether the answer is sound, an image or plain text, and reports nothing."""
+    _whole_document: dict[str, Any] | None = None
+
     def __init__(
         self, format: Format, content_type: str | None, content_encoding: str | None = None, limit: int = BODY_LIMIT
     ) -> None:
-        self.problem: str | None = None
-        self.events = 0
-        self.output_chars = 0
-        self.saw_content = False
         self._fold = fold_for(format)
-        self._like: Likeness | None = None
-        self._alike: Likeness | None = None
-        """Chunks that are one event like that of `_like`."""
-        self._totals: tuple[str | None, bytes] | None = None
-        """The last event that has nothing but totals, which is read when it is asked for, or another one must be read."""
-        self._lessons = _LESSONS
-        self._begin, self._row = b"", 0
         self._limit = limit
-        self._decoder: Decoder | None = None
-        self._is_plain = content_encoding in (None, "", "identity")
+        self._is_plain = content_encoding in _PLAIN
         self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
         self._is_media = _MEDIA.match(content_type or "") is not None
-        self._is_opaque = False
-        """Whether the answer is sound, an image or plain text, and reports nothing."""
         self._whole = bytearray()
-        self._whole_document: dict[str, Any] | None = None
         try:
             self._decoder = decoder(content_encoding)
         except DecodeError as error:
@@ -237,7 +241,7 @@ class UsageTap:
         self.events = 1
         self.output_chars = text_length(body)
         small = _decoded(body) if len(body) <= _SMALL else None
-        found = _members(body, (*_WHOLE, *self._fold.members), small)
+        found = _members(body, _WHOLE.union(self._fold.members) if self._fold.members else _WHOLE, small)
         if found is None:
             self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
@@ -320,7 +324,7 @@ def _members(body: bytes, names: Collection[str], decoded: Any) -> dict[str, Any
             return pick(body, names)
         except JsonScanError:
             decoded = _decoded(body) if len(body) > _SMALL else None
-    return {name: decoded[name] for name in names if name in decoded} if isinstance(decoded, dict) else None
+    return {name: value for name, value in decoded.items() if name in names} if isinstance(decoded, dict) else None
 
 
 def _billed_beside(body: bytes, decoded: Any) -> dict[str, Any]:
