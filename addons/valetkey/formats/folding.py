@@ -8,7 +8,7 @@ Every event passes here, so it is looked at in its bytes, and with `find`: `in` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..model import Format
@@ -58,7 +58,7 @@ class Likeness:
     looks for, except a string as a whole.
     """
 
-    __slots__ = ("_before", "_breaks", "_gaps", "_head", "_tail", "has_totals", "name", "used")
+    __slots__ = ("_before", "_breaks", "_gaps", "_head", "_only", "_tail", "has_totals", "name", "used")
 
     def __init__(self, name: str | None, before: bytes, gaps: list[tuple[str, bytes]], has_totals: bool) -> None:
         self.used = 0
@@ -68,6 +68,8 @@ class Likeness:
         """Whether events like it hold totals so far."""
         self._before = before
         self._gaps = [(kind == "text", _end_of_bare.get(kind), after, len(after)) for kind, after in gaps]
+        self._only = _only(self._gaps)
+        """What follows the text, where that is all that differs."""
         self._breaks: tuple[int, int] | None = None
         self._head = self._tail = 0
 
@@ -96,16 +98,24 @@ class Likeness:
             (text, bare, after + tail, size + len(tail)) if index == last else (text, bare, after, size)
             for index, (text, bare, after, size) in enumerate(self._gaps)
         ]
+        found._only = _only(found._gaps)
         found._breaks = chunk.count(b"\n"), chunk.count(b"\r")
         found._head, found._tail = at, len(tail)
         return found
 
-    def length(self, name: str | None, data: bytes) -> int:
-        """The length of the text of an event that differs only in that; -1 for any other event."""
-        return self._length(data) if name == self.name else -1
+    def row(self, events: Sequence[tuple[str | None, bytes]], start: int) -> tuple[int, int]:
+        """How many events from `start` on differ in nothing but their text, and the length of the text of all those."""
+        own, measure, total, at = self.name, self._length, 0, start
+        for at in range(start, len(events)):
+            name, data = events[at]
+            length = measure(data) if name == own else -1
+            if length < 0:
+                return at - start, total
+            total += length
+        return len(events) - start, total
 
     def length_in(self, chunk: bytes) -> int:
-        """The same of a chunk that is one event; -1 for any other chunk."""
+        """The length of the text of a chunk that is one event, and differs only in that; -1 for any other chunk."""
         length = self._length(chunk)
         # A line may end inside a string, where no JSON has one.
         is_one = length >= 0 and len(chunk) <= _SMALL and (chunk.count(b"\n"), chunk.count(b"\r")) == self._breaks
@@ -119,6 +129,12 @@ class Likeness:
         before = self._before
         if not data.startswith(before):
             return -1
+        if self._only is not None and data.endswith(self._only, len(before)):
+            # One text, nothing else: what stands between is that text, unless there is an escape in it, or it ends before.
+            text = data[len(before) : -len(self._only)]
+            if text.find(b'"') < 0 and text.find(b"\\") < 0 and text not in _WORDS:
+                self.used += 1
+                return len(text)
         at, total = len(before), 0
         for is_text, bare, after, size in self._gaps:
             if bare is not None:
@@ -139,6 +155,10 @@ class Likeness:
             return -1
         self.used += 1
         return total
+
+
+def _only(gaps: list[tuple[bool, re.Pattern[bytes] | None, bytes, int]]) -> bytes | None:
+    return gaps[0][2] if len(gaps) == 1 and gaps[0][0] else None
 
 
 def _is_neutral(text: bytes) -> bool:

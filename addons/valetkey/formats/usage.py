@@ -179,16 +179,21 @@ class UsageTap:
             self._alike = self._like.within(data, events[0][1])
 
     def _read_events(self, events: list[tuple[str | None, bytes]]) -> None:
-        for name, data in events:
-            if not data:
-                continue
-            self.events += 1
+        at = 0
+        while at < len(events):
             like = self._like
-            if like is not None and (length := like.length(name, data)) >= 0:
+            count, length = like.row(events, at) if like is not None else (0, 0)
+            if like is not None and count:
+                at += count
+                self.events += count
                 self.output_chars += length
                 if like.has_totals:
-                    self._totals = name, data
-            else:
+                    self._totals = events[at - 1]
+                continue
+            name, data = events[at]
+            at += 1
+            if data:
+                self.events += 1
                 self._read_event(None if name == "message" else name, data)  # so SSE calls an event without a name
 
     def _read_event(self, name: str | None, data: bytes) -> None:
