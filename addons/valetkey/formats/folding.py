@@ -58,7 +58,7 @@ class Likeness:
     looks for, except a string as a whole.
     """
 
-    __slots__ = ("_before", "_breaks", "_gaps", "_head", "_only", "_tail", "has_totals", "name", "used")
+    __slots__ = ("_before", "_breaks", "_gaps", "_head", "_tail", "has_totals", "name", "used")
 
     def __init__(self, name: str | None, before: bytes, gaps: list[tuple[str, bytes]], has_totals: bool) -> None:
         self.used = 0
@@ -68,8 +68,6 @@ class Likeness:
         """Whether events like it hold totals so far."""
         self._before = before
         self._gaps = [(kind == "text", _end_of_bare.get(kind), after, len(after)) for kind, after in gaps]
-        self._only = _only(self._gaps)
-        """What follows the text, where that is all that differs."""
         self._breaks: tuple[int, int] | None = None
         self._head = self._tail = 0
 
@@ -98,7 +96,6 @@ class Likeness:
             (text, bare, after + tail, size + len(tail)) if index == last else (text, bare, after, size)
             for index, (text, bare, after, size) in enumerate(self._gaps)
         ]
-        found._only = _only(found._gaps)
         found._breaks = chunk.count(b"\n"), chunk.count(b"\r")
         found._head, found._tail = at, len(tail)
         return found
@@ -129,12 +126,6 @@ class Likeness:
         before = self._before
         if not data.startswith(before):
             return -1
-        if self._only is not None and data.endswith(self._only, len(before)):
-            # One text, nothing else: what stands between is that text, unless there is an escape in it, or it ends before.
-            text = data[len(before) : -len(self._only)]
-            if text.find(b'"') < 0 and text.find(b"\\") < 0 and text not in _WORDS:
-                self.used += 1
-                return len(text)
         at, total = len(before), 0
         for is_text, bare, after, size in self._gaps:
             if bare is not None:
@@ -155,10 +146,6 @@ class Likeness:
             return -1
         self.used += 1
         return total
-
-
-def _only(gaps: list[tuple[bool, re.Pattern[bytes] | None, bytes, int]]) -> bytes | None:
-    return gaps[0][2] if len(gaps) == 1 and gaps[0][0] else None
 
 
 def _is_neutral(text: bytes) -> bool:

@@ -50,32 +50,30 @@ class UsageTap:
     answer: text, a tool call, an end; not a comment, a ping, a chunk with only a role, or an error.
     """
 
-    # What every tap begins with stands here: setting it would cost each call a little.
-    problem: str | None = None
-    events = 0
-    output_chars = 0
-    saw_content = False
-    _like: Likeness | None = None
-    _alike: Likeness | None = None
-    """Chunks that are one event like that of `_like`."""
-    _totals: tuple[str | None, bytes] | None = None
-    """The last event that has nothing but totals, which is read when it is asked for, or another one must be read."""
-    _lessons = _LESSONS
-    _begin, _row = b"", 0
-    _decoder: Decoder | None = None
-    _is_opaque = False
-    """Whether the answer is sound, an image or plain text, and reports nothing."""
-    _whole_document: dict[str, Any] | None = None
-
     def __init__(
         self, format: Format, content_type: str | None, content_encoding: str | None = None, limit: int = BODY_LIMIT
     ) -> None:
+        self.problem: str | None = None
+        self.events = 0
+        self.output_chars = 0
+        self.saw_content = False
         self._fold = fold_for(format)
+        self._like: Likeness | None = None
+        self._alike: Likeness | None = None
+        """Chunks that are one event like that of `_like`."""
+        self._totals: tuple[str | None, bytes] | None = None
+        """The last event that has nothing but totals, which is read when it is asked for, or another one must be read."""
+        self._lessons = _LESSONS
+        self._begin, self._row = b"", 0
         self._limit = limit
+        self._decoder: Decoder | None = None
         self._is_plain = content_encoding in _PLAIN
         self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
         self._is_media = _MEDIA.match(content_type or "") is not None
+        self._is_opaque = False
+        """Whether the answer is sound, an image or plain text, and reports nothing."""
         self._whole = bytearray()
+        self._whole_document: dict[str, Any] | None = None
         try:
             self._decoder = decoder(content_encoding)
         except DecodeError as error:
