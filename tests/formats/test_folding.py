@@ -224,9 +224,15 @@ def test_bytes_of_any_kind_raise_nothing(format, name, data):
 BEFORE, AFTER = b'{"choices":[{"delta":{"content":"', b'"}}],"usage":null}'
 
 
+def measured(like, name, data):
+    """The length of the text of an event that is like another; -1 for any other event."""
+    count, total = like.row([(name, data)], 0)
+    return total if count else -1
+
+
 @pytest.mark.parametrize("text", [b"a", b"", b"two words", "π".encode(), b"usage of the error"])
 def test_an_event_that_differs_only_in_its_text_is_known(text):
-    assert Likeness.of(None, BEFORE + b"x" + AFTER).length(None, BEFORE + text + AFTER) == len(text)
+    assert measured(Likeness.of(None, BEFORE + b"x" + AFTER), None, BEFORE + text + AFTER) == len(text)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +248,7 @@ def test_an_event_that_differs_only_in_its_text_is_known(text):
     ids=["another name", "another member", "an escape", "a word that is looked for", "another end", "too short"],
 )
 def test_an_event_that_differs_in_more_is_not_known(name, data):
-    assert Likeness.of(None, BEFORE + b"x" + AFTER).length(name, data) == -1
+    assert measured(Likeness.of(None, BEFORE + b"x" + AFTER), name, data) == -1
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,7 @@ def test_what_others_cannot_be_known_by(data):
     ids=["noise", "number", "totals of Gemini", "totals", "padding", "two texts", "escapes"],
 )
 def test_an_event_may_differ_in_what_says_nothing(known, other, length):
-    assert Likeness.of(None, known).length(None, other) == length
+    assert measured(Likeness.of(None, known), None, other) == length
 
 
 @pytest.mark.parametrize(
@@ -287,7 +293,7 @@ def test_an_event_may_differ_in_what_says_nothing(known, other, length):
     ids=["a word that is looked for", "another member", "no end", "no string"],
 )
 def test_noise_is_looked_at(other):
-    assert Likeness.of(None, b'{"text":"a","obfuscation":"x"}').length(None, other) == -1
+    assert measured(Likeness.of(None, b'{"text":"a","obfuscation":"x"}'), None, other) == -1
 
 
 @pytest.mark.parametrize(
@@ -344,3 +350,13 @@ def test_totals_are_known_by_their_place(format, data, expected):
 @pytest.mark.parametrize("word", ["error", "finishReason", "promptFeedback", "groundingMetadata"])
 def test_an_event_with_totals_may_hold_more(word):
     assert fold_for(Format.GEMINI_GENERATE).has_more(json.dumps({word: "x"}).encode())
+
+
+def test_a_row_of_events_ends_with_the_first_that_differs():
+    events = [(None, BEFORE + text + AFTER) for text in (b"a", b"bc", b"error", b"d")]
+    assert Likeness.of(None, BEFORE + b"x" + AFTER).row(events, 1) == (1, 2)
+
+
+def test_of_many_events_a_row_tells_to_the_end():
+    events = [(None, BEFORE + text + AFTER) for text in (b"a", b'\\"', b"c")]
+    assert Likeness.of(None, BEFORE + b"x" + AFTER).row(events, 0) == (3, 4)

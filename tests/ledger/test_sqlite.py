@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 from decimal import Decimal
 
 import pytest
@@ -13,7 +15,7 @@ from support.proxy_receipts import receipt
 from valetkey.errors import LedgerError
 from valetkey.ledger import GROUPS, Query
 from valetkey.ledger.sqlite import SqliteStore
-from valetkey.model import Attempt
+from valetkey.model import Attempt, Outcome
 
 
 @pytest.fixture
@@ -373,3 +375,29 @@ def test_a_connection_without_answers_is_a_call(store):
 def test_the_counts_of_a_connection_are_kept(store):
     store.add([SOCKET])
     assert list(store.receipts(Query())) == [SOCKET]
+
+
+TEXTS = st.text(max_size=6) | st.sampled_from(["\ud800", "é" * 999, "a" * 1001, "\\", '"', "'", "\0", "openai/1"])
+NUMBERS = st.none() | st.booleans() | st.integers(0, 2) | st.floats()
+ATTEMPTS = st.builds(
+    Attempt, TEXTS, st.none() | TEXTS, st.none() | TEXTS, TEXTS, NUMBERS, st.none() | st.sampled_from(Outcome), NUMBERS
+)
+NAMES = st.sampled_from(["input_tokens", "output_tokens", "it's", '"', "é"]) | st.text(max_size=6)
+USAGE = st.dictionaries(NAMES, st.integers(0, 10**15) | st.booleans(), max_size=4)
+
+
+def storable(value):
+    return value[:1000].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+@settings(deadline=None)
+@given(st.lists(ATTEMPTS, max_size=3), USAGE, TEXTS, st.none() | TEXTS)
+def test_what_is_written_the_fast_way_is_what_python_would_write(tmp_path_factory, attempts, usage, agent, model):
+    path = tmp_path_factory.mktemp("rows") / "a.db"
+    store = SqliteStore(path)
+    store.add([receipt(attempts=tuple(attempts), usage=usage, agent=agent, model=model)])
+    with closing(sqlite3.connect(path)) as file:
+        found = file.execute("SELECT attempts, usage, agent, model FROM receipts").fetchone()
+    store.close()
+    documents = [{name: storable(value) for name, value in asdict(attempt).items()} for attempt in attempts]
+    assert found == (json.dumps(documents), json.dumps(usage), storable(agent), storable(model))

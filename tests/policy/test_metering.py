@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from genai_prices.types import TimeOfDateConstraint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -381,7 +382,7 @@ def test_every_price_is_the_librarys_to_the_last_digit(data, usage, rounds, cont
         if right == 0 and has_other_units(tariff, counts, when):
             right = None  # by the library, what has another price than these units costs nothing
         found = [metering._by_tariff(counts, tariff, when, context) for _ in range(2)]
-        assert list(map(str, found)) == [str(right)] * 2
+        assert list(map(format_usd, found)) == [format_usd(right)] * 2
 
 
 @pytest.mark.parametrize(
@@ -434,6 +435,44 @@ def test_kinds_of_usage_do_not_fill_the_memory():
         usage = {name: 1 for at, name in enumerate(UNITS[:10]) if number >> at & 1}
         metering._by_tariff(usage, tariff, WHEN, {})
     assert len(tariff.forms) <= 64
+
+
+def test_a_price_too_fine_to_be_compiled_is_the_librarys(monkeypatch):
+    metering._tariff.cache_clear()
+    monkeypatch.setattr(metering, "_HEAVIEST", 0)
+    costs = [metered("openai", "chat", openai()).cost_usd for _ in range(2)]
+    metering._tariff.cache_clear()
+    assert costs == [Decimal("0.0035")] * 2
+
+
+def test_a_price_that_begins_at_noon_holds_from_noon_on():
+    tariff = metering._tariff(BUILT_IN, "deepseek", "deepseek-chat")
+    noon = TimeOfDateConstraint(time(12, tzinfo=UTC), time(18, tzinfo=UTC))
+    timed = metering._Tariff(tariff.library, tariff.model, (noon,), frozenset(), is_by_minute=metering._is_by_minute(noon))
+    assert [timed.holding(86_400 * 20_000 + second) for second in (43_199.9, 43_200, 43_230)] == [(False,), (True,), (True,)]
+
+
+@pytest.mark.parametrize("begin", [time(12, 0, 1), time(12, tzinfo=timezone(timedelta(hours=1)))])
+def test_what_may_begin_within_a_minute_is_asked_for_with_every_answer(begin):
+    assert not metering._is_by_minute(TimeOfDateConstraint(begin, time(18)))
+
+
+def test_usage_of_many_shapes_does_not_fill_the_memory():
+    for number in range(200):
+        metered("openai", "chat", openai(**{f"x{number}": 1}))
+    assert len(metering._reader("openai", "chat").plans) <= 64
+
+
+def test_usage_with_long_names_is_not_remembered():
+    metered("openai", "chat", openai(**{"x" * 1001: 1}))
+    assert not any("x" * 1001 in shape for shape in metering._reader("openai", "chat").plans)
+
+
+def test_a_member_named_like_another_within_is_not_taken_for_it():
+    inner = openai(prompt_tokens_details={"cached_tokens": 7})
+    outer = openai(prompt_tokens_details={}, cached_tokens=7)
+    found = [metered("openai", "chat", document).usage.get("cache_read_tokens") for document in (inner, outer)]
+    assert found == [7, None]
 
 
 EXTRACTORS = [(library, each) for library in metering.providers for each in library.extractors or ()]

@@ -47,7 +47,9 @@ class Decoder(ABC):
 
 def decoder(content_encoding: str | None) -> Decoder:
     """The decoder for a `content-encoding` header; several encodings are undone in reverse order. Raises `DecodeError`."""
-    names = [name.strip().lower() for name in (content_encoding or "").split(",")]
+    if not content_encoding:
+        return _Chain([])
+    names = [name.strip().lower() for name in content_encoding.split(",")]
     layers = [name for name in names if name not in ("", "identity")]
     if len(layers) > MAX_LAYERS:
         raise DecodeError(f"the body has {len(layers)} content encodings; at most {MAX_LAYERS} are undone")

@@ -34,8 +34,7 @@ LONGEST_ESCAPE = 13
 ESCAPE_BYTES = rb"\%&#;/uxX0123456789abcdefABCDEF"
 """All bytes that an escape is made of."""
 
-# One by one they begin with a fixed byte, and `re` skips to the next of those ten times faster than to one of several.
-_SEARCHES = tuple((part[:1], re.compile(part).search) for part in (rb"\\" + _CODE, _PERCENT, _REFERENCE))
+_escaped, _percent, _reference = (re.compile(part).search for part in (rb"\\" + _CODE, _PERCENT, _REFERENCE))
 _DECIMAL, _SLASH = 5, 2
 
 
@@ -63,10 +62,12 @@ def _base64_middle(raw: bytes, shift: int) -> bytes:
 
 def has_escapes(data: bytes) -> bool:
     """Whether any escape stands in `data`; fast where there is none of the characters that begin one."""
-    for first, search in _SEARCHES:  # noqa: SIM110 - a generator costs more than the search
-        if data.find(first) >= 0 and search(data):
-            return True
-    return False
+    # One by one they begin with a fixed byte, and `re` skips to the next of those ten times faster than to one of several.
+    return (
+        (b"\\" in data and _escaped(data) is not None)
+        or (b"%" in data and _percent(data) is not None)
+        or (b"&" in data and _reference(data) is not None)
+    )
 
 
 def unescape(data: bytes) -> bytes:

@@ -159,7 +159,14 @@ def _reached(document: Any, steps: tuple[str, ...]) -> list[Any]:
     for name in steps:
         if not found:
             break
-        found = _step(found[0], name) if len(found) == 1 else [value for each in found for value in _step(each, name)]
+        if len(found) == 1:
+            value = found[0]
+            if type(value) is dict and name[:1] != "^":  # most steps, without a call
+                found = [value[name]] if name in value else []
+            else:
+                found = _step(value, name)
+        else:
+            found = [value for each in found for value in _step(each, name)]
     return found
 
 

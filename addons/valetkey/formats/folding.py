@@ -8,7 +8,7 @@ Every event passes here, so it is looked at in its bytes, and with `find`: `in` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..model import Format
@@ -100,12 +100,19 @@ class Likeness:
         found._head, found._tail = at, len(tail)
         return found
 
-    def length(self, name: str | None, data: bytes) -> int:
-        """The length of the text of an event that differs only in that; -1 for any other event."""
-        return self._length(data) if name == self.name else -1
+    def row(self, events: Sequence[tuple[str | None, bytes]], start: int) -> tuple[int, int]:
+        """How many events from `start` on differ in nothing but their text, and the length of the text of all those."""
+        own, measure, total, at = self.name, self._length, 0, start
+        for at in range(start, len(events)):
+            name, data = events[at]
+            length = measure(data) if name == own else -1
+            if length < 0:
+                return at - start, total
+            total += length
+        return len(events) - start, total
 
     def length_in(self, chunk: bytes) -> int:
-        """The same of a chunk that is one event; -1 for any other chunk."""
+        """The length of the text of a chunk that is one event, and differs only in that; -1 for any other chunk."""
         length = self._length(chunk)
         # A line may end inside a string, where no JSON has one.
         is_one = length >= 0 and len(chunk) <= _SMALL and (chunk.count(b"\n"), chunk.count(b"\r")) == self._breaks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,10 +214,11 @@ class _Reader:
         elif first:
             self._decision = True
 
-    def _judge_all(self, events: list[tuple[str | None, bytes]]) -> None:
+    def _judge_all(self, events: Iterable[tuple[str | None, bytes]]) -> None:
         for name, data in events:
-            if self._decision is False:
-                self._decision = self._judge(name, data)
+            self._decision = self._judge(name, data)
+            if self._decision is not False:
+                return
 
     def _judge(self, name: str | None, data: bytes) -> Failure | bool:
         """What an event of a stream decides."""
@@ -291,8 +292,8 @@ class _Sse:
     def __init__(self, limit: int) -> None:
         self._inner = SseParser(limit)
 
-    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
-        return [_named(event) for event in self._inner.feed(data)]
+    def feed(self, data: bytes) -> Iterator[tuple[str | None, bytes]]:
+        return map(_named, self._inner.feed_each(data))
 
     def end(self) -> list[tuple[str | None, bytes]]:
         return [_named(event) for event in self._inner.end()]

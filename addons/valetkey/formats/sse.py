@@ -7,6 +7,8 @@ event. Unlike a browser's parser, each piece also keeps the bytes it came from, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from operator import methodcaller
 from typing import NamedTuple
 
 DEFAULT_LIMIT = 8 * 1024 * 1024
@@ -19,6 +21,7 @@ _EVENT_END = re.compile(rb"(?:\r\n?+|\n)(?:\r\n?+|\n)")
 _LINE_END = re.compile(rb"\r\n?+|\n")
 
 
+_is_data = methodcaller("startswith", b"data: ")
 _COMMON = 8 * 1024
 """Bytes that are looked at anew with each chunk; an event that is larger already is taken apart step by step."""
 
@@ -58,12 +61,16 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Take the next bytes of the stream; returns the pieces they complete."""
+        return [*self.feed_each(data)]
+
+    def feed_each(self, data: bytes) -> Iterator[SseEvent]:
+        """Like `feed`, for those who may need only the first pieces: the others are not read. All of `data` is taken at once."""
         common = self._take_common(data)
         if common is None:
-            return self._take_any()
+            return iter(self._take_any())
         blocks, line_end = common
         blank = line_end + line_end
-        return [SseEvent(*_fields(block, line_end), block + blank) for block in blocks]
+        return (SseEvent(*_fields(block, line_end), block + blank) for block in blocks)
 
     def feed_data(self, data: bytes) -> list[tuple[str | None, bytes]]:
         """Like `feed`, for those who need no `raw`: names and data of the pieces."""
@@ -73,6 +80,9 @@ class SseParser:
         if common is None:
             return [(event.event, event.data) for event in self._take_any()]
         blocks, line_end = common
+        # In most streams each event is one line of data.
+        if b"".join(blocks).find(line_end) < 0 and all(map(_is_data, blocks)):
+            return [(None, block[6:]) for block in blocks]
         return [_fields(block, line_end) for block in blocks]
 
     def skip(self, data: bytes) -> bool:

@@ -22,13 +22,15 @@ BODY_LIMIT = 64 * 1024 * 1024
 EVENT_LIMIT = 32 * 1024 * 1024
 """Largest event of a stream that is read. Gemini puts an image and the usage into one; a large image takes 20 MB."""
 
-_WHOLE = (
+_WHOLE = frozenset({
     "model", "usage", "meta", "usageMetadata", "modelVersion", "id", "responseId", "service_tier", "x_groq", "error", "tools",
     "done", "prompt_eval_count", "eval_count", "usage_info", "duration", "background",
-)  # fmt: skip
+})  # fmt: skip
 _MEDIA = re.compile(r"\s*(?:(?:audio|image|video)/|text/(?:plain|vtt)|application/(?:x-subrip|ogg))", re.IGNORECASE)
 """Content types of answers that rightly are no JSON."""
 _BYTES_PER_TOKEN = 4
+_PLAIN = (None, "", "identity")
+"""Content encodings that are none."""
 _LESSONS = 8
 """Events that may differ in more than their text, until a stream is taken for one where all do."""
 _LESSON = 12
@@ -65,7 +67,7 @@ class UsageTap:
         self._begin, self._row = b"", 0
         self._limit = limit
         self._decoder: Decoder | None = None
-        self._is_plain = content_encoding in (None, "", "identity")
+        self._is_plain = content_encoding in _PLAIN
         self._parser: _Events | None = _parser_for((content_type or "").partition(";")[0].strip().lower(), self._fold)
         self._is_media = _MEDIA.match(content_type or "") is not None
         self._is_opaque = False
@@ -175,16 +177,21 @@ class UsageTap:
             self._alike = self._like.within(data, events[0][1])
 
     def _read_events(self, events: list[tuple[str | None, bytes]]) -> None:
-        for name, data in events:
-            if not data:
-                continue
-            self.events += 1
+        at = 0
+        while at < len(events):
             like = self._like
-            if like is not None and (length := like.length(name, data)) >= 0:
+            count, length = like.row(events, at) if like is not None else (0, 0)
+            if like is not None and count:
+                at += count
+                self.events += count
                 self.output_chars += length
                 if like.has_totals:
-                    self._totals = name, data
-            else:
+                    self._totals = events[at - 1]
+                continue
+            name, data = events[at]
+            at += 1
+            if data:
+                self.events += 1
                 self._read_event(None if name == "message" else name, data)  # so SSE calls an event without a name
 
     def _read_event(self, name: str | None, data: bytes) -> None:
@@ -237,7 +244,7 @@ class UsageTap:
         self.events = 1
         self.output_chars = text_length(body)
         small = _decoded(body) if len(body) <= _SMALL else None
-        found = _members(body, (*_WHOLE, *self._fold.members), small)
+        found = _members(body, _WHOLE.union(self._fold.members) if self._fold.members else _WHOLE, small)
         if found is None:
             self.problem = self.problem or "the answer is no JSON object, or not all of one"
             return
@@ -320,7 +327,7 @@ def _members(body: bytes, names: Collection[str], decoded: Any) -> dict[str, Any
             return pick(body, names)
         except JsonScanError:
             decoded = _decoded(body) if len(body) > _SMALL else None
-    return {name: decoded[name] for name in names if name in decoded} if isinstance(decoded, dict) else None
+    return {name: value for name, value in decoded.items() if name in names} if isinstance(decoded, dict) else None
 
 
 def _billed_beside(body: bytes, decoded: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import LedgerError
@@ -116,9 +117,9 @@ def _seal(body: bytes, key: bytes | None) -> str:
 # The files.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
-    """Where a log is: everything is in one folder and named after the ledger."""
+    """Where a log is: everything is in one folder and named after the ledger. The paths are made once, not with every batch."""
 
     folder: Path
     stem: str
@@ -135,17 +136,17 @@ class Place:
         found = _NAME.fullmatch(file.name)
         return cls(file.parent, found["stem"] if found else file.stem)
 
-    @property
+    @cached_property
     def current(self) -> Path:
         """The file that is written to."""
         return self.folder / f"{self.stem}.audit.jsonl"
 
-    @property
+    @cached_property
     def head(self) -> Path:
         """What the last entry was; also the lock of all who write."""
         return self.folder / f"{self.stem}.audit.head"
 
-    @property
+    @cached_property
     def key(self) -> Path:
         """The key of the seals. Without the file, they are plain hashes."""
         return self.folder / f"{self.stem}.audit.key"

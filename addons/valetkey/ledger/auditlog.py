@@ -134,20 +134,23 @@ class AuditLog:
     @contextmanager
     def _opened(self) -> Iterator[tuple[int, int, bytes | None]]:
         """The head file, locked, the current file and the key."""
-        with _errors(self.place.current), _private(self.place.head) as lock:
+        with _errors(self.place.current), _private(self.place, self.place.head) as lock:
             _lock(lock, self.place.head)
             key = read_key(self.place.key)
             if self._is_full(key):
                 self._close_full()
-            with _private(self.place.current, os.O_APPEND) as log:
+            with _private(self.place, self.place.current, os.O_APPEND) as log:
                 if not os.fstat(lock).st_size and not os.fstat(log).st_size and not self.place.full():
                     _put_head(lock, Head(), key)
                 yield lock, log, key
 
     def _is_full(self, key: bytes | None) -> bool:
-        if not self.place.current.exists() or self.place.current.lstat().st_size < self._max_bytes:
+        try:
+            if os.lstat(self.place.current).st_size < self._max_bytes:
+                return False
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        with _private(self.place.current, os.O_APPEND) as log:
+        with _private(self.place, self.place.current, os.O_APPEND) as log:
             return not _tail(log, self.place, key).damage  # what is damaged is told of in the same file
 
     def _close_full(self) -> None:
@@ -265,14 +268,11 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 @contextmanager
-def _private(path: Path, mode: int = 0) -> Iterator[int]:
+def _private(place: Place, path: Path, mode: int = 0) -> Iterator[int]:
     """A file that is ours alone, made when it is not there. Raises LedgerError for one that others could have put there."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise LedgerError(f"the audit log {path} is a symbolic link; take it away")
-    descriptor = os.open(path, mode | os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    descriptor = _open(place.folder, path, mode | os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        _check_private(path.parent.stat(), path.parent, 0o022, "go-w")
+        _check_private(place.folder.stat(), place.folder, 0o022, "go-w")
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             raise LedgerError(f"the audit log {path} is not a plain file of one name; take it away")
@@ -280,6 +280,19 @@ def _private(path: Path, mode: int = 0) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(folder: Path, path: Path, flags: int) -> int:
+    """Open a file. Only when that fails, the path is looked at: folder and file are nearly always there."""
+    try:
+        return os.open(path, flags, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
+    except OSError:
+        if path.is_symlink():
+            raise LedgerError(f"the audit log {path} is a symbolic link; take it away") from None
+        raise
 
 
 def _check_private(found: os.stat_result, path: Path, others: int, mode: str) -> None:

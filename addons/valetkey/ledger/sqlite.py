@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from itertools import chain
+from math import isfinite
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,18 +25,24 @@ from .totals import Sum
 
 _JSON = ("attempts", "usage", "notes")
 _FIELDS = frozenset(FIELDS)
-_VALUES, _ATTEMPT_VALUES = attrgetter(*FIELDS), attrgetter(*ATTEMPT_FIELDS)
-_AT_ATTEMPTS, _AT_USAGE, _AT_NOTES = (FIELDS.index(name) for name in _JSON)
+_NUMBERS = ("time", "status", "streamed", "ttft_ms", "duration_ms", "messages_in", "messages_out", "answers")
+_SIMPLE = tuple(name for name in FIELDS if name not in _JSON)
+_COLUMNS = (*_SIMPLE, *_JSON)
+_values, _texts = attrgetter(*_SIMPLE), attrgetter(*(name for name in _SIMPLE if name not in _NUMBERS))
+_attempt_values = attrgetter(*ATTEMPT_FIELDS[:-1])
 _AT_ONCE = 32
 """Rows of one statement. SQLite works on it without Python's lock, which the calls need; each statement takes it once."""
-_ROW = f"({', '.join('?' * len(FIELDS))})"
+_ROW = f"({', '.join('?' * len(_COLUMNS))})"
 _INSERT, _INSERT_MANY = (
-    f"INSERT INTO receipts ({', '.join(FIELDS)}) VALUES {', '.join([_ROW] * count)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
+    f"INSERT INTO receipts ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
     for count in (1, _AT_ONCE)
 )
 _encode = json.JSONEncoder().encode
 _LONGEST = 1000
 """Characters kept of a text. Agents choose model names; they must not fill the disk."""
+_SHORT = 200
+"""Characters of a model's name with which an attempt is remembered."""
+_PLAIN_COUNTS = re.compile(r"\{(?:'[A-Za-z0-9_]+': [0-9]+(?:, (?=')|(?=\})))*\}")
 _BUSY = 0.25
 """Seconds to wait for a lock. The writer tries again by itself; readers wait longer."""
 _BUSY_READING = 5.0
@@ -171,20 +180,35 @@ class SqliteStore:
             raise LedgerError(f"the ledger {self._path} cannot be {what}: {error}") from error
 
 
-def _row(receipt: Receipt) -> list[Any]:
-    values = [value if type(value) is not str or _is_plain(value) else _storable(value) for value in _VALUES(receipt)]
-    values[_AT_ATTEMPTS] = _encode([_entry(attempt) for attempt in receipt.attempts])
-    values[_AT_USAGE] = _encode(dict(receipt.usage))
-    values[_AT_NOTES] = _encode(_storable(list(receipt.notes))) if receipt.notes else "[]"
-    return values
+def _row(receipt: Receipt) -> tuple[Any, ...]:
+    values = _values(receipt)
+    # One look at all texts together: there is hardly ever one that cannot be stored as it is.
+    if not _is_plain("".join(map(str, _texts(receipt)))):
+        values = tuple([_storable(value) for value in values])
+    attempts = ", ".join([_attempt(attempt) for attempt in receipt.attempts])
+    notes = _encode(_storable(list(receipt.notes))) if receipt.notes else "[]"
+    return (*values, f"[{attempts}]", _counts(receipt.usage), notes)
 
 
-def _entry(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as a document, with texts that can be stored."""
-    return {
-        name: value if type(value) is not str or _is_plain(value) else _storable(value)
-        for name, value in zip(ATTEMPT_FIELDS, _ATTEMPT_VALUES(attempt), strict=True)
-    }
+def _attempt(attempt: Attempt) -> str:
+    """An attempt as JSON. All but its time is the same in many."""
+    ms, is_short = attempt.ms, attempt.model is None or len(attempt.model) <= _SHORT  # agents choose model names
+    most = (_remembered if is_short else _beginning)(*_attempt_values(attempt))
+    return f"{most}{repr(ms) if type(ms) is float and isfinite(ms) else _encode(ms)}}}"
+
+
+def _beginning(*values: object) -> str:
+    texts = [f'"{name}": {_encode(_storable(value))}, ' for name, value in zip(ATTEMPT_FIELDS, values, strict=False)]
+    return f'{{{"".join(texts)}"{ATTEMPT_FIELDS[-1]}": '
+
+
+_remembered = lru_cache(256, typed=True)(_beginning)
+
+
+def _counts(usage: Mapping[str, int]) -> str:
+    """Counts as JSON: for whole numbers by plain names, Python writes the same with other quotes."""
+    text = repr(usage)
+    return text.replace("'", '"') if _PLAIN_COUNTS.fullmatch(text) else _encode(dict(usage))
 
 
 def _is_plain(text: str) -> bool:

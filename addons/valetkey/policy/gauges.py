@@ -176,6 +176,8 @@ def _current(gauge: Gauge, group: str, window: Window, now: float) -> Count:
 
 def _is_running(count: Count, window: Window, gauge: Gauge, now: float) -> bool:
     """Whether a window has not ended. One that begins in the future was kept by a clock that went back since."""
+    if window.kind == "rolling":  # most are: seen to without further calls, several times per call
+        return count.begun <= now < count.begun + window.length and now < count.ends
     return count.begun <= now < _end(count, window, gauge)
 
 
@@ -205,6 +207,6 @@ def _tokens(gauge: Gauge, now: float) -> float:
 
 
 def _score(gauge: Gauge, now: float) -> float:
-    if not gauge.scored_at:
+    if not gauge.scored_at or gauge.score >= 100.0:
         return gauge.score
     return min(100.0, gauge.score + max(0.0, now - gauge.scored_at) * _RECOVERY)

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from functools import cache, lru_cache
+from math import sumprod
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -40,13 +43,20 @@ _DECIMALS = 40
 _FRACTION = 12
 """Digits after the point of a price by the second."""
 _MILLION = Decimal(1_000_000)
-_USAGE_PLACES = ("usage", "usageMetadata")
 _CONTEXT = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """What a price may depend on besides the model: the names in answers, and those of `genai-prices`."""
+_CONTEXT_NAMES = frozenset(_CONTEXT)
 _LINEAR = frozenset({"tokens", "tool_calls"})
 """The families of units that are compiled: their price is a count times a price. Others have minima, or are rare."""
 _FORMS = 64
-"""Most compiled prices per model, and most compared kinds of usage per endpoint. Real ones have a handful."""
+"""Most compiled prices per model, and most kinds of usage per endpoint. Real ones have a handful."""
+_SHAPE = 1000
+"""Characters of all names in usage whose shape is remembered; the provider chooses them."""
+_PLACES, _HEAVIEST = 16, 10**15
+"""Compiled prices are whole numbers of 10^-16 dollars. So heavy at most, no sum needs more digits than `Decimal` keeps."""
+_ONE = Decimal(1)
+_WITHIN = b""
+"""Between the names of an object and those of one within; no name is bytes."""
 
 
 def measure(
@@ -192,18 +202,23 @@ def _extract(document: Mapping[str, Any], provider: Provider, flavor: str | None
     facts = provider.facts.usage
     if flavor is None:
         return None
-    lender, _, own = (facts.flavors.get(flavor) or facts.flavors.get("*") or flavor).rpartition("/")
-    extractor = lender or facts.extractor
-    library = _library(extractor)
+    library, reader, own = _source(facts.extractor, facts.flavors.get(flavor) or facts.flavors.get("*") or flavor)
     if library is None:
         return None
-    reader = _reader(extractor, own)
     found = reader.read(document) if reader else None
     if reader is None or found is None:
         return _extract_by_library(document, library, own)
     if (names := tuple(found)) not in reader.trusted:
         return reader.compared(names, found, _extract_by_library(document, library, own))
     return found if max(found.values()) <= LIMIT else None
+
+
+@lru_cache(maxsize=256)
+def _source(extractor: str | None, flavor: str) -> tuple[LibraryProvider | None, _Reader | None, str]:
+    """Who extracts usage of a flavor, which may be lent by another provider (`openai/chat`), and the flavor's own name."""
+    lender, _, own = flavor.rpartition("/")
+    library = _library(lender or extractor)
+    return library, _reader(lender or extractor, own) if library else None, own
 
 
 def _adds_up(usage: Mapping[str, int]) -> bool:
@@ -252,6 +267,14 @@ class _Reader:
     trusted: set[tuple[str, ...]] = field(default_factory=set)
     """The combinations of names that were found to be as the library has them."""
     wrong: bool = False
+    plans: dict[tuple[object, ...], _Plan | None] = field(default_factory=dict)
+    """By the shape of usage (all names and types in it), how it is read; None: place by place."""
+    nested: tuple[str, ...] | None = field(init=False)
+    """Members of usage that hold some of the places; None where places lie deeper, or in lists."""
+
+    def __post_init__(self) -> None:
+        is_flat = all(len(steps) < 2 and all(isinstance(step, str) for step in steps) for _, _, steps, _ in self.places)
+        self.nested = tuple(dict.fromkeys(first for _, first, steps, _ in self.places if steps)) if is_flat else None
 
     def read(self, document: Mapping[str, Any]) -> dict[str, int] | None:
         """The counts; None where the library must be asked: something is missing, or is not of the usual type."""
@@ -260,6 +283,29 @@ class _Reader:
             usage = usage.get(outer) if type(usage) is dict else None
         if type(usage) is not dict:
             return None
+        if self.nested is None:
+            return self._read_slowly(usage)
+        names, values = [*usage], [*usage.values()]
+        for name in self.nested:
+            if type(part := usage.get(name)) is dict:
+                names += (_WITHIN, *part)
+                values += (None, *part.values())
+        shape = (*names, *map(type, values))
+        try:
+            plan = self.plans[shape]
+        except KeyError:
+            plan = self._planned(usage, names, values, shape)
+        return plan.read(values) if plan is not None else self._read_slowly(usage)
+
+    def _planned(self, usage: dict[str, Any], names: list[Any], values: list[Any], shape: tuple[object, ...]) -> _Plan | None:
+        if len(names) > _FORMS or sum(map(len, names)) > _SHAPE:
+            return None
+        if len(self.plans) >= _FORMS:
+            self.plans.clear()
+        plan = self.plans[shape] = _plan(self, usage, values)
+        return plan
+
+    def _read_slowly(self, usage: dict[str, Any]) -> dict[str, int] | None:
         found: dict[str, int] = {}
         for name, first, steps, required in self.places:
             value = usage.get(first)
@@ -284,6 +330,59 @@ class _Reader:
         if not self.wrong and right is not None and len(self.trusted) < _FORMS:
             self.trusted.add(names)
         return right
+
+
+@dataclass(eq=False, slots=True)
+class _Plan:
+    """How usage of one shape is read."""
+
+    names: tuple[str, ...]
+    take: Callable[[list[Any]], tuple[int, ...]]
+    """The counts of `names`, then those in `more`, out of all values."""
+    more: tuple[tuple[str, int], ...]
+    """What is added to a count of that name: the position among all values."""
+
+    def read(self, values: list[Any]) -> dict[str, int] | None:
+        """The counts; None with a negative one."""
+        taken = self.take(values)
+        if min(taken) < 0:
+            return None
+        found = dict(zip(self.names, taken, strict=False))
+        for name, position in self.more:
+            found[name] += values[position]
+        return found
+
+
+def _plan(reader: _Reader, usage: dict[str, Any], values: list[Any]) -> _Plan | None:
+    """The plan for all usage that has these names and types; None where the library must be asked."""
+    positions = _positions(reader.nested or (), usage)
+    found: dict[str, int] = {}
+    more: list[tuple[str, int]] = []
+    for name, first, steps, required in reader.places:
+        outer, position = usage.get(first), positions.get((first, *steps))
+        if steps and outer is not None and type(outer) is not dict:
+            return None
+        value = None if position is None else values[position]
+        if position is not None and type(value) is int:
+            more += [(name, position)] if name in found else []
+            found.setdefault(name, position)
+        elif value is not None or required:
+            return None
+    if not found:
+        return None
+    used = [*found.values(), *(position for _, position in more)]
+    return _Plan(tuple(found), itemgetter(*used, used[0]), tuple(more))  # of one position alone it would give no tuple
+
+
+def _positions(nested: Sequence[str], usage: dict[str, Any]) -> dict[tuple[object, ...], int]:
+    """Where among all values those of each path stand, in the order in which `_Reader.read` collects them."""
+    found: dict[tuple[object, ...], int] = {(name,): at for at, name in enumerate(usage)}
+    at = len(usage)
+    for outer in nested:
+        if type(part := usage.get(outer)) is dict:
+            found |= {(outer, inner): place for place, inner in enumerate(part, at + 1)}
+            at += 1 + len(part)
+    return found
 
 
 def _item(items: list[Any], wanted: ArrayMatch) -> Any:
@@ -328,7 +427,7 @@ def _price(
     facts = provider.facts.usage
     known = [model for model in models if model and len(model) <= LONGEST_MODEL]
     # Most models have a batch price of their own in the library.
-    factor = facts.batch_factor if facts.batch_factor and context.get("processing") == "batch" else Decimal(1)
+    factor = facts.batch_factor if facts.batch_factor and context.get("processing") == "batch" else _ONE
     for model in known if provider.prices else ():
         for override in provider.prices:
             if fnmatchcase(model, override.pattern):
@@ -367,6 +466,22 @@ class _Tariff:
     contexts: frozenset[tuple[str, str]]
     """All that can change a price besides: pairs of name and value."""
     forms: dict[tuple[object, ...], _Form | None] = field(default_factory=dict)
+    is_by_minute: bool = False
+    """Whether prices change with the minute at most, so that what holds can be remembered as long."""
+    minute: float = -1.0
+    active: tuple[bool, ...] = ()
+    """Which constraints held in the minute that was asked for last."""
+
+    def holding(self, when: float) -> tuple[bool, ...]:
+        """Which constraints hold at a time."""
+        if not self.constraints:
+            return ()
+        minute = when // 60
+        if minute != self.minute or not self.is_by_minute:
+            moment = datetime.fromtimestamp(when, UTC)
+            self.active = tuple([each.active(moment) for each in self.constraints])
+            self.minute = minute
+        return self.active
 
 
 @dataclass(eq=False, slots=True)
@@ -374,37 +489,32 @@ class _Form:
     """The price of usage of one shape at one time, as the library computes it.
 
     A count that is part of another is paid once, at its own price: what remains of each count when its parts are taken off, times
-    its price, is the cost.
+    its price, is the cost. That is linear in the counts, and prices are decimal fractions; so whole numbers do, and each count
+    has one weight.
     """
 
-    parts: tuple[tuple[str, tuple[int, ...]], ...]
-    """The counts, parts before wholes, each with the positions of the parts that it contains."""
+    rests: tuple[tuple[int, ...], ...]
+    """What remains of the counts that have parts, each as weights of all counts: it is not negative."""
     starts: tuple[int, ...]
     """Where tiers start, in input tokens."""
-    terms: tuple[tuple[tuple[int, Decimal, int], ...], ...]
-    """For each tier, from the lowest: position in `parts`, US dollars, for how many units."""
+    input: int | None
+    """The position of the input tokens among the counts."""
+    weights: tuple[tuple[int, ...], ...]
+    """For each tier, from the lowest: what one of each count costs, in units of 10^-`_PLACES` US dollars."""
     trusted: list[bool]
     """For each tier, whether its price was compared with the library's."""
     wrong: bool = False
 
-    def cost(self, usage: Mapping[str, int]) -> tuple[int, Decimal] | None:
+    def cost(self, counts: tuple[int, ...]) -> tuple[int, Decimal] | None:
         """The tier and the cost in US dollars; None where counts contradict each other."""
-        rest: list[int] = []
-        for name, contained in self.parts:
-            count = usage.get(name, 0)
-            for position in contained:
-                count -= rest[position]
-            if count < 0:
+        for rest in self.rests:
+            if sumprod(rest, counts) < 0:
                 return None
-            rest.append(count)
-        tier = bisect_left(self.starts, usage.get("input_tokens", 0)) if self.starts else 0
-        total = Decimal(0)
-        for position, price, per in self.terms[tier]:
-            total += price * rest[position] / per
-        return tier, total
+        tier = bisect_left(self.starts, 0 if self.input is None else counts[self.input]) if self.starts else 0
+        return tier, Decimal(sumprod(self.weights[tier], counts)).scaleb(-_PLACES)
 
 
-_OF_OTHER_UNITS = _Form((), (), (), [], wrong=True)
+_OF_OTHER_UNITS = _Form((), (), None, (), [], wrong=True)
 """Stands for a price in other units than those that were counted: characters, where tokens have a price."""
 
 
@@ -418,27 +528,36 @@ def _tariff(listing: PriceList, prices: str | None, name: str) -> _Tariff | None
     constraints = [each.constraint for each in (*conditional, *variants) if each.constraint is not None]
     is_own = any(known is model for model in library.models)  # what another provider's model costs here knows no variants
     contexts = frozenset(pair for variant in variants for pair in variant.when.items()) if is_own else frozenset()
-    return _Tariff(library, known, tuple(constraints), contexts)
+    return _Tariff(library, known, tuple(constraints), contexts, is_by_minute=all(map(_is_by_minute, constraints)))
+
+
+def _is_by_minute(constraint: object) -> bool:
+    """Whether what a constraint names are days, and times of day in UTC without seconds."""
+    for value in vars(constraint).values():
+        is_day = isinstance(value, date) and not isinstance(value, datetime)
+        is_minute = isinstance(value, time) and not (value.second or value.microsecond or value.utcoffset())
+        if not is_day and not is_minute:
+            return False
+    return True
 
 
 def _by_tariff(usage: Mapping[str, int], tariff: _Tariff, when: float, context: Mapping[str, str]) -> Decimal | None:
     """The library's price; None without one, and for counts that contradict each other (more cached than sent)."""
-    constraints, forms = tariff.constraints, tariff.forms
-    moment = datetime.fromtimestamp(when, UTC) if constraints else None
-    active = tuple([each.active(moment) for each in constraints]) if moment else ()
+    forms, active = tariff.forms, tariff.holding(when)
     if context and tariff.contexts:
         context = {name: value for name, value in context.items() if (name, value) in tariff.contexts}
         named = tuple(sorted(context.items()))
     else:
         context, named = {}, ()
-    key = (active, named, tuple(usage), tuple([count > 0 for count in usage.values()]))
+    counts = tuple(usage.values())
+    key = (active, named, tuple(usage), tuple(map(bool, counts)))
     try:
         form = forms[key]
     except KeyError:
         if len(forms) >= _FORMS:
             forms.clear()
-        form = forms[key] = _compiled(tariff, usage, moment or datetime.fromtimestamp(when, UTC), context)
-    found = form.cost(usage) if form is not None and not form.wrong else None
+        form = forms[key] = _compiled(tariff, usage, datetime.fromtimestamp(when, UTC), context)
+    found = form.cost(counts) if form is not None and not form.wrong else None
     if form is _OF_OTHER_UNITS:
         return None
     if form is None or found is None:
@@ -486,20 +605,30 @@ def _compiled(tariff: _Tariff, usage: Mapping[str, int], moment: datetime, conte
         needed = {unit.usage_key for unit, _ in priced} | ({"input_tokens"} if tiers else set())
         if not is_plain or any(getattr(counts, name) for name in needed - usage.keys()):
             return None
-        return _form(priced, sorted(set(tiers)))
+        return _form(priced, sorted(set(tiers)), tuple(usage))
     except (ValueError, TypeError, AttributeError, LookupError):
         return None
 
 
-def _form(priced: Sequence[tuple[Any, Any]], starts: list[int]) -> _Form:
+def _form(priced: Sequence[tuple[Any, Any]], starts: list[int], names: tuple[str, ...]) -> _Form | None:
+    """The form for counts with these names; None where a price is no such decimal fraction."""
     units = sorted((unit for unit, _ in priced), key=lambda unit: (-len(unit.dimensions), unit.usage_key))
-    position = {unit.usage_key: at for at, unit in enumerate(units)}
-    parts = tuple((unit.usage_key, tuple(at for at, part in enumerate(units) if _contains(unit, part))) for unit in units)
-    levels = [0, *(start + 1 for start in starts)]
-    terms = tuple(
-        tuple((position[unit.usage_key], _price_at(price, level), unit.per) for unit, price in priced) for level in levels
-    )
-    return _Form(parts, tuple(starts), terms, [False] * len(levels))
+    rests: dict[str, tuple[int, ...]] = {}
+    wholes = []
+    for unit in units:  # parts before wholes
+        parts = [rests[part.usage_key] for part in units if _contains(unit, part)]
+        own = tuple(int(name == unit.usage_key) for name in names)
+        rests[unit.usage_key] = tuple(count - sum(taken) for count, *taken in zip(own, *parts, strict=True))
+        wholes += [rests[unit.usage_key]] if any(weight < 0 for weight in rests[unit.usage_key]) else []
+    weights = []
+    for level in (0, *(start + 1 for start in starts)):
+        prices = [(Fraction(_price_at(price, level)) * 10**_PLACES / unit.per, rests[unit.usage_key]) for unit, price in priced]
+        weights.append([sum((price * rest[at] for price, rest in prices), Fraction(0)) for at in range(len(names))])
+        if any(price.denominator != 1 or price > _HEAVIEST for price, _ in prices):
+            return None
+    position = names.index("input_tokens") if "input_tokens" in names else None
+    exact = tuple(tuple(map(int, each)) for each in weights)
+    return _Form(tuple(wholes), tuple(starts), position, exact, [False] * len(exact))
 
 
 def _contains(whole: Any, part: Any) -> bool:
@@ -550,8 +679,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, str]:
     OpenAI names the tier that was really used at the top, Anthropic (with `batch` as a tier) and Gemini in their usage.
     """
     found: dict[str, str] = {}
-    for place in (document, *[document.get(name) for name in _USAGE_PLACES]):
-        if type(place) is dict or isinstance(place, Mapping):
+    for place in (document, document.get("usage"), document.get("usageMetadata")):
+        if (type(place) is dict or isinstance(place, Mapping)) and not _CONTEXT_NAMES.isdisjoint(place):
             for name, ours in _CONTEXT.items():
                 if isinstance(value := place.get(name), str):
                     found[ours] = value

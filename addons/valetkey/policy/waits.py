@@ -34,7 +34,8 @@ _UNITS = {
     "weeks": 604_800.0,
 }  # fmt: skip
 _UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
-_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
+_DIGITS = 18
+_NUMBER = rf"[0-9]{{1,{_DIGITS}}}(?:\.[0-9]{{1,{_DIGITS}}})?"
 _ONE = rf"{_NUMBER}\s?(?:{_UNIT})(?![a-zµμ])"
 _AND = r"(?:,?\s(?:and\s)?)?"
 _PARTS = rf"{_ONE}(?:{_AND}{_ONE}){{0,5}}"
@@ -96,14 +97,21 @@ def stated(facts: ProviderFacts, headers: Mapping[str, str], body: bytes, now: f
 
 def remaining(facts: ProviderFacts, headers: Mapping[str, str], now: float) -> Remaining | None:
     """How much is left of what is scarcest, or None where the answer does not tell. Of equals the later reset counts."""
-    shares = [(limit, share) for limit in facts.limits if (share := _share(limit, headers)) is not None]
+    shares = []
+    for limit in facts.limits:
+        # Most answers tell of few limits, many of none.
+        if limit.remaining in headers or limit.spent in headers or limit.status in headers:
+            share = _share(limit, headers)
+            if share is not None:
+                shares.append((share, limit))
     if not shares:
         return None
+    least = min([share for share, _ in shares])
     clock, found = _clock(headers, now), []
-    for limit, share in shares:
+    for limit in [limit for share, limit in shares if share == least]:
         resets_in = _reset(limit, headers, clock)
-        found.append(Remaining(share, limit.dimension, None if resets_in is None else min(resets_in, LONGEST)))
-    return min(found, key=lambda r: (r.share, -(r.resets_in or 0.0)), default=None)
+        found.append(Remaining(least, limit.dimension, None if resets_in is None else min(resets_in, LONGEST)))
+    return max(found, key=lambda r: r.resets_in or 0.0)
 
 
 def duration(text: str, now: float) -> float | None:
@@ -144,7 +152,7 @@ def _exhausted(facts: ProviderFacts, headers: Mapping[str, str], clock: float) -
     ends = []
     for limit in facts.limits:
         seconds = _reset(limit, headers, clock)
-        if seconds is not None and _empty(limit, headers):
+        if seconds is not None and _share(limit, headers) == 0:
             ends.append((seconds, headers.get(limit.reset or "", "")))
     if ends:
         seconds, raw = max(ends)
@@ -187,28 +195,20 @@ def _parsed(body: bytes) -> Any:
 
 
 def _share(limit: LimitFacts, headers: Mapping[str, str]) -> float | None:
-    """The share that is left of one limit, 0..1."""
-    if not any(name in headers for name in (limit.remaining, limit.spent, limit.status)):
-        return None
-    if _empty(limit, headers):
+    """The share that is left of one limit, 0..1. A limit of 0 is no limit that could be used up; -1 means unknown."""
+    if limit.status is not None and headers.get(limit.status, "").strip().lower() == "rejected":
         return 0.0
-    spent = _number(headers.get(limit.spent or "", ""))
-    if spent is not None and spent >= 0:
-        return max(0.0, 1.0 - spent)
+    spent = _number(headers.get(limit.spent, "")) if limit.spent else None
+    if spent is not None and spent >= 1:
+        return 0.0
     left, most = _number(headers.get(limit.remaining or "", "")), _number(headers.get(limit.limit or "", ""))
+    if left == 0 and most != 0:
+        return 0.0
+    if spent is not None and spent >= 0:
+        return 1.0 - spent
     if left is None or most is None or left < 0 or most <= 0:
         return None
     return min(1.0, left / most)
-
-
-def _empty(limit: LimitFacts, headers: Mapping[str, str]) -> bool:
-    """Whether nothing is left. A limit of 0 is no limit that could be used up; -1 means unknown."""
-    if headers.get(limit.status or "", "").strip().lower() == "rejected":
-        return True
-    spent = _number(headers.get(limit.spent or "", ""))
-    if spent is not None and spent >= 1:
-        return True
-    return _number(headers.get(limit.remaining or "", "")) == 0 and _number(headers.get(limit.limit or "", "")) != 0
 
 
 def _reset(limit: LimitFacts, headers: Mapping[str, str], clock: float) -> float | None:
@@ -230,6 +230,10 @@ def _clock(headers: Mapping[str, str], now: float) -> float:
 
 
 def _number(text: str) -> float | None:
+    if text.isdecimal() and text.isascii() and len(text) <= _DIGITS:  # most numbers, found faster than by an expression
+        return float(text)
+    if not text:
+        return None
     text = text.strip()
     return float(text) if len(text) <= _RAW and _BARE.fullmatch(text) else None
 

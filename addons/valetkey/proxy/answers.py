@@ -143,7 +143,12 @@ class ValetAnswers:
     def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
         passage.first_byte = self.runtime.monotonic()
         headers = heads.plain(answer.headers)
-        passage.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+        for name in _REQUEST_IDS:
+            if name in headers:
+                passage.request_id = headers[name]
+                break
+        else:
+            passage.request_id = None
         heads.clean(answer.headers)
         if _streams(answer, passage) and echo.is_readable(answer):
             answer.stream = self.pump(flow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mitmproxy import http
 
 from ..formats import BindingTap
+from . import heads
 from .passage import Passage
 
 
@@ -15,7 +16,7 @@ def tap(answer: http.Response, passage: Passage) -> BindingTap | None:
         return None
     if passage.dispatch is None or not passage.dispatch.has_choice:
         return None
-    return BindingTap(call.format, call.path, answer.headers.get("content-encoding"))
+    return BindingTap(call.format, call.path, ", ".join(heads.get_all(answer.headers, b"content-encoding")))
 
 
 def created(flow: http.HTTPFlow, passage: Passage) -> tuple[str, ...]:

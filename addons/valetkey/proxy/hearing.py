@@ -15,6 +15,7 @@ from mitmproxy import http
 from ..formats import DecodeError, Opening, decoder, read_whole
 from ..formats import Failure as InStream
 from ..model import Outcome
+from . import heads
 from .passage import Passage
 
 ERROR_LIMIT = 256 * 1024
@@ -94,12 +95,12 @@ class Hearing:
         return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT, again=False)
 
     def _open(self, passage: Passage) -> Opening | None:
-        headers, place = self._answer.headers, passage.place
+        place = passage.place
         if self._answer.status_code != 200 or place is None or place.endpoint.flavor is None:
             return None
         if passage.call is None or not passage.call.streamed:
             return None
-        return Opening(place.endpoint.format, headers.get("content-type"), headers.get("content-encoding"))
+        return Opening(place.endpoint.format, self._header(b"content-type"), self._header(b"content-encoding"))
 
     def _is_whole(self) -> bool:
         """Whether it is a document that could be an error or empty, and is not too large to be heard."""
@@ -107,9 +108,16 @@ class Hearing:
             return False
         if self._place is None or self._place.endpoint.flavor is None:
             return False
-        kind, length = (self._answer.headers.get(name, "") for name in ("content-type", "content-length"))
-        is_large = length.isdecimal() and int(length) > self._limit
-        return kind.partition(";")[0].strip().lower() == "application/json" and not is_large
+        kind = self._header(b"content-type") or ""
+        if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
+            return False
+        length = self._header(b"content-length") or ""
+        return not length.isdecimal() or int(length) <= self._limit
+
+    def _header(self, name: bytes) -> str | None:
+        """The values of a header with commas between, as mitmproxy gives them; None where there is none."""
+        found = heads.get_all(self._answer.headers, name)
+        return ", ".join(found) if found else None
 
     def _judge_whole(self) -> Word | Trouble:
         assert self._place is not None
@@ -117,12 +125,12 @@ class Hearing:
         # Parsing costs several times what looking for words does.
         if body is None or not (self._retry_empty or _FAILED in body or _ERROR.search(body)):
             return "pass"
-        found = read_whole(self._place.endpoint.format, self._answer.headers.get("content-type"), None, body)
+        found = read_whole(self._place.endpoint.format, self._header(b"content-type"), None, body)
         return self._empty() if found is False else self._heard(found)
 
     def _plain(self) -> bytes | None:
         """The body, decoded; None where it cannot be, or is larger than what is heard."""
-        body, encoding = b"".join(self._pieces), self._answer.headers.get("content-encoding")
+        body, encoding = b"".join(self._pieces), self._header(b"content-encoding")
         if not encoding:
             return body
         plain, size = [], 0
