@@ -466,6 +466,10 @@ SCENARIOS = {
         [node(request=hears(("set", 1, node(update=hears())))), node()],
         [("handle_lifecycle", "request")] * 2,
     ),
+    "an update is heard by one that came into a new chain": (
+        [node(request=hears(("remove", 1, CALM), ("add", 0, node(update=hears())))), node()],
+        [("handle_lifecycle", "request")] * 2,
+    ),
     "a hook without arguments": ([node(running=hears())], [("handle_lifecycle", "running"), ("trigger_event", "running")]),
     "a synchronous trigger": ([CALM], [("trigger", "update"), ("trigger", "request")]),
     "several of mitmproxy's own": ([KNOWN, node("known", request=hears(ending=ValueError)), KNOWN, node(), CALM, KNOWN], TWICE),
@@ -796,6 +800,88 @@ def test_one_look_serves_the_hook_and_its_update(monkeypatch):
     hooks.run_plain(world.manager, EVENTS["request"]())
     monkeypatch.setattr(hooks, "_stands", None)
     assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
+
+
+def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):
+    world = World([CALM, node()], cached=True)
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    world.do_set(1, CALM)
+    for _ in range(3):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
+
+
+def test_there_is_one_look_before_and_behind_a_coroutine_of_mitmproxys_own():
+    world = World([KNOWN, node()], cached=True)
+    world.manager.chain.insert(1, owned(0))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    spans = vars(world.manager)["trigger_event"].__self__._flats[HttpRequestHook][2]
+    assert len(spans) == 1
+
+
+def test_a_dispatcher_that_comes_in_the_middle_gets_the_update():
+    got = []
+
+    async def trigger_event(event):
+        got.append(type(event))
+
+    world = World([], cached=True)
+    world.manager.chain.append(SimpleNamespace(request=lambda _: setattr(world.manager, "trigger_event", trigger_event)))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert got == [mitm_hooks.UpdateHook]
+
+
+def test_who_changes_others_and_gives_a_coroutine_is_called_once():
+    world = World([node()], cached=True)
+    called = []
+
+    def request(flow):
+        called.append(flow)
+        world.do_set(0, CALM)
+        return asyncio.sleep(0)
+
+    world.manager.chain.append(SimpleNamespace(request=request))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert len(called) == 1
+
+
+def begun(request, *others):
+    """What a hook waits for that comes to this coroutine of mitmproxy's own first."""
+
+    async def play():
+        world = World([], cached=True)
+        world.manager.chain.extend(others)
+        addon = owned(0)
+        type(addon).request = request
+        request.__module__ = "mitmproxy.addons.own"
+        addon.manager = world.manager
+        world.manager.chain.insert(0, addon)
+        _, steps = hooks.run_plain(world.manager, EVENTS["request"]())
+        with contextlib.closing(steps):
+            return hooks.run_ahead(world.manager, steps)
+
+    return asyncio.run(play())
+
+
+def test_a_coroutine_of_mitmproxys_own_waits_for_no_task():
+    async def request(self, flow):
+        await asyncio.get_running_loop().create_future()
+
+    assert isinstance(begun(request), asyncio.Future)
+
+
+def test_what_a_coroutine_of_mitmproxys_own_triggers_waits_for_a_task():
+    heard = []
+
+    async def request(self, flow):
+        await self.manager.trigger_event(HttpResponseHook(flow))
+
+    async def response(flow):
+        heard.append(flow)
+        await asyncio.sleep(0)
+
+    begun(request, SimpleNamespace(response=response))
+    assert heard == []
 
 
 def test_only_what_has_no_task_waits_for_one():
