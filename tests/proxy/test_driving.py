@@ -635,7 +635,7 @@ def begun(steps):
     """Run a coroutine up to what it waits for, and go on with it in a task."""
 
     async def rest():
-        await driving._Begun(steps, steps.send(None))
+        await hooks.Begun(steps, steps.send(None))
 
     return rest()
 

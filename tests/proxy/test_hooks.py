@@ -21,7 +21,7 @@ from mitmproxy.addons.script import Script
 from mitmproxy.log import AddLogHook, LogEntry
 from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
 from mitmproxy.proxy.server_hooks import ClientConnectedHook
-from mitmproxy.test import tflow
+from mitmproxy.test import taddons, tflow
 from mitmproxy.tools.dump import DumpMaster
 
 from valetkey.proxy import hooks
@@ -250,7 +250,7 @@ class World:
                 self.act(what)
         else:
             try:
-                result = getattr(self.manager, how)(EVENTS[what]())
+                result = driven(self.manager, EVENTS[what]()) if how == "driven" else getattr(self.manager, how)(EVENTS[what]())
                 if result is not None:
                     await result
             except Exception as error:
@@ -282,6 +282,16 @@ class Doubtful:
 
     def __call__(self, *args):
         pass
+
+
+async def driven(manager, hook):
+    """A hook as a connection runs it: without a task while nothing is waited for."""
+    ran = hooks.run_plain(manager, hook)
+    if ran is None:
+        await manager.handle_lifecycle(hook)
+    elif ran[1] is not None:
+        with contextlib.suppress(StopIteration):
+            await hooks.Begun(ran[1], hooks.run_ahead(manager, ran[1]))
 
 
 def name_of(addon):
@@ -358,8 +368,12 @@ NODES = st.recursive(
     max_leaves=6,
 )
 SINGLE = st.tuples(st.sampled_from(["handle_lifecycle", "trigger_event", "trigger_event", "trigger"]), HEARD)
+DRIVEN = st.tuples(st.just("driven"), HEARD)
 HAPPENINGS = (
-    SINGLE | st.tuples(st.just("together"), st.lists(SINGLE, min_size=2, max_size=3)) | st.tuples(st.just("act"), ACTIONS)
+    DRIVEN
+    | SINGLE
+    | st.tuples(st.just("together"), st.lists(SINGLE, min_size=2, max_size=3))
+    | st.tuples(st.just("act"), ACTIONS)
 )
 
 
@@ -368,6 +382,31 @@ HAPPENINGS = (
 @given(st.lists(NODES, min_size=1, max_size=5), st.lists(HAPPENINGS, min_size=2, max_size=6))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_calls_log_and_exceptions_are_those_of_mitmproxy(nodes, events):
+    assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
+
+
+PLAIN_NODES = st.recursive(
+    st.tuples(
+        st.sampled_from(["plain", "known", "known", "module", "script", "equal"]),
+        st.dictionaries(
+            HEARD,
+            st.tuples(st.sampled_from(["plain"] * 8 + ["instance", "gives"]), st.lists(ACTIONS, max_size=1).map(tuple), ENDINGS),
+            max_size=3,
+        ),
+        st.none(),
+    ),
+    lambda inner: st.tuples(st.just("plain"), st.just({}), st.lists(inner, max_size=3)),
+    max_leaves=4,
+)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@given(
+    st.lists(PLAIN_NODES, min_size=1, max_size=6),
+    st.lists(DRIVEN | DRIVEN | st.tuples(st.just("act"), ACTIONS), min_size=3, max_size=8),
+)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_hooks_of_plain_functions_run_as_in_mitmproxy(nodes, events):
     assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
 
 
@@ -427,6 +466,10 @@ SCENARIOS = {
         [node(request=hears(("set", 1, node(update=hears())))), node()],
         [("handle_lifecycle", "request")] * 2,
     ),
+    "an update is heard by one that came into a new chain": (
+        [node(request=hears(("remove", 1, CALM), ("add", 0, node(update=hears())))), node()],
+        [("handle_lifecycle", "request")] * 2,
+    ),
     "a hook without arguments": ([node(running=hears())], [("handle_lifecycle", "running"), ("trigger_event", "running")]),
     "a synchronous trigger": ([CALM], [("trigger", "update"), ("trigger", "request")]),
     "several of mitmproxy's own": ([KNOWN, node("known", request=hears(ending=ValueError)), KNOWN, node(), CALM, KNOWN], TWICE),
@@ -467,6 +510,13 @@ SCENARIOS = {
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenarios_run_as_in_mitmproxy(scenario):
     nodes, events = SCENARIOS[scenario]
+    assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
+
+
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if "waits" not in name])
+def test_scenarios_run_without_a_task_as_in_mitmproxy(scenario):
+    nodes, events = SCENARIOS[scenario]
+    events = [event if event[0] == "act" else ("driven", event[1]) for event in events for _ in range(2)]
     assert run(nodes, events, cached=True).story() == run(nodes, events, cached=False).story()
 
 
@@ -594,23 +644,26 @@ def test_there_is_one_look_for_several_of_mitmproxys_own(nodes, looks):
 # ---------------------------------------------------------------- listeners that need no task of their own
 
 
-def subject(*nodes, hook=HttpRequestHook, others=()):
+def plain(*nodes, hook=HttpRequestHook, others=()):
+    """What is said of a hook that was run, or None."""
     world = World(nodes, cached=True)
     world.manager.chain.extend(others)
-    return hooks.subject_at_once(world.manager, hook)
+    return hooks.run_plain(world.manager, hook(FLOW))
 
 
-@pytest.mark.parametrize("nodes", [[], [node()], [CALM, KNOWN], [node(request=hears(style="gives"))]])
-def test_the_subject_of_plain_listeners_is_found(nodes):
-    assert subject(*nodes) == "flow"
+@pytest.mark.parametrize("nodes", [[], [node()], [CALM, KNOWN]])
+def test_plain_listeners_are_run_at_once(nodes):
+    assert plain(*nodes) == ("flow", None)
 
 
 def test_a_coroutine_of_mitmproxys_own_is_known_not_to_ask_for_its_task():
-    assert subject(CALM, others=[onboarding.Onboarding()]) == "flow"
+    with taddons.context(onboarding.Onboarding()) as context:
+        context.options.onboarding = False
+        assert plain(CALM, others=[context.master.addons.get("asgiapp:mitm.it:None")]) == ("flow", None)
 
 
 def test_an_application_of_a_users_may_ask():
-    assert subject(CALM, others=[asgiapp.ASGIApp(None, "host", 1)]) is None
+    assert plain(CALM, others=[asgiapp.ASGIApp(None, "host", 1)]) is None
 
 
 @pytest.mark.parametrize(
@@ -621,36 +674,43 @@ def test_an_application_of_a_users_may_ask():
         [CALM, node("property", [CALM])],
     ],
 )
-def test_where_one_may_ask_for_its_task_there_is_none(nodes):
-    assert subject(*nodes) is None
+def test_where_one_may_ask_for_its_task_nothing_is_run(nodes):
+    assert plain(*nodes) is None
 
 
-def test_a_hook_without_a_subject_has_none():
-    assert subject(CALM, hook=mitm_hooks.RunningHook) is None
+def test_a_hook_without_a_subject_is_not_run():
+    assert hooks.run_plain(World([CALM], cached=True).manager, mitm_hooks.RunningHook()) is None
 
 
-def test_where_mitmproxy_dispatches_there_is_none():
-    assert hooks.subject_at_once(World([CALM], cached=False).manager, HttpRequestHook) is None
+def test_where_mitmproxy_dispatches_nothing_is_run():
+    assert hooks.run_plain(World([CALM], cached=False).manager, HttpRequestHook(FLOW)) is None
 
 
 @pytest.mark.parametrize("name", ["handle_lifecycle", "trigger_event"])
-def test_where_somebody_else_dispatches_there_is_none(name):
+@pytest.mark.parametrize("before", [0, 1])
+def test_where_somebody_else_dispatches_nothing_is_run(name, before):
     world = World([CALM], cached=True)
+    for _ in range(before):
+        hooks.run_plain(world.manager, HttpRequestHook(FLOW))
     setattr(world.manager, name, another)
-    assert hooks.subject_at_once(world.manager, HttpRequestHook) is None
+    assert hooks.run_plain(world.manager, HttpRequestHook(FLOW)) is None
 
 
-def test_while_a_hook_is_left_to_mitmproxy_there_is_none():
+def test_while_a_hook_is_left_to_mitmproxy_it_is_not_run():
     world = World([CALM], cached=True)
     vars(world.manager)["trigger_event"].__self__._paused[HttpRequestHook] = 1
-    assert hooks.subject_at_once(world.manager, HttpRequestHook) is None
+    assert hooks.run_plain(world.manager, HttpRequestHook(FLOW)) is None
 
 
-def ahead(*nodes):
+def ahead(*nodes, before=0):
     """Whether a hook ends at once, and what was heard until then."""
     world = World(nodes, cached=True)
-    assert hooks.subject_at_once(world.manager, HttpRequestHook)
-    steps = world.manager.handle_lifecycle(EVENTS["request"]())
+    for _ in range(before):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+    world.trace.clear()
+    _, steps = hooks.run_plain(world.manager, EVENTS["request"]())
+    if steps is None:
+        return True, world.trace
     try:
         hooks.run_ahead(world.manager, steps)
     except StopIteration:
@@ -660,8 +720,9 @@ def ahead(*nodes):
 
 
 @pytest.mark.parametrize("nodes", [[], [CALM], [KNOWN, CALM], [node(request=hears(ending=ValueError))]])
-def test_plain_listeners_end_at_once(nodes):
-    assert ahead(*nodes)[0]
+@pytest.mark.parametrize("before", [0, 1])
+def test_plain_listeners_end_at_once(nodes, before):
+    assert ahead(*nodes, before=before)[0]
 
 
 @pytest.mark.parametrize("verb", ["set", "set_class", "insert"])
@@ -675,10 +736,159 @@ def test_a_coroutine_that_is_given_waits_for_a_task():
     assert ahead(CALM, node(request=hears(style="gives"))) == (False, [("n0", "request", 1)])
 
 
+def test_what_is_not_a_coroutine_is_not_waited_for():
+    addon = SimpleNamespace(request=lambda flow: "text")
+    assert plain(CALM, others=[addon]) == ("flow", None)
+
+
+def owned(waits, ending=None):
+    """An addon that passes for one of mitmproxy's own, with a coroutine."""
+
+    async def request(self, flow):
+        self.tasks.append(asyncio.current_task())
+        for _ in range(waits):
+            await asyncio.sleep(0)
+        if ending is not None:
+            raise ending("own")
+
+    request.__module__ = "mitmproxy.addons.own"
+    return type("Own", (), {"__module__": "mitmproxy.addons.own", "request": request, "tasks": []})()
+
+
+@pytest.mark.parametrize(("waits", "ended"), [(0, True), (1, False)])
+def test_a_coroutine_of_mitmproxys_own_is_run_as_far_as_it_comes(waits, ended):
+    async def play():
+        with contextlib.closing(plain(others=[owned(waits)])[1] or SimpleNamespace(close=int)) as steps:
+            return not inspect.iscoroutine(steps)
+
+    assert asyncio.run(play()) == ended
+
+
+@pytest.mark.parametrize("waits", [0, 1, 2])
+@pytest.mark.parametrize("ending", [None, ValueError, exceptions.AddonHalt])
+def test_what_comes_behind_a_coroutine_of_mitmproxys_own_is_as_in_mitmproxy(waits, ending):
+    def heard(cached):
+        world = World([node(), CALM, node("plain", [CALM])], cached)
+        listening = Listening(world.logged)
+        addonmanager.logger.addHandler(listening)
+        world.manager.chain.insert(1, owned(waits, ending))
+        try:
+            asyncio.run(driven(world.manager, EVENTS["request"]()))
+        finally:
+            addonmanager.logger.removeHandler(listening)
+        return world.story()
+
+    assert heard(True) == heard(False)
+
+
+def test_what_changes_while_a_coroutine_of_mitmproxys_own_waits_is_heard():
+    world = World([node(), CALM], cached=True)
+    world.manager.chain.insert(0, owned(1))
+
+    async def play():
+        one = asyncio.ensure_future(driven(world.manager, EVENTS["request"]()))
+        await asyncio.sleep(0)
+        world.do_set(0, CALM)
+        await one
+
+    asyncio.run(play())
+    assert world.trace == [("set0", "request", 1), ("n1", "request", 1)]
+
+
+def test_one_look_serves_the_hook_and_its_update(monkeypatch):
+    world = World([KNOWN, node(), node()], cached=True)
+    hooks.run_plain(world.manager, EVENTS["request"]())
+    monkeypatch.setattr(hooks, "_stands", None)
+    assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
+
+
+def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):
+    world = World([CALM, node()], cached=True)
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    world.do_set(1, CALM)
+    for _ in range(3):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
+
+
+def test_there_is_one_look_before_and_behind_a_coroutine_of_mitmproxys_own():
+    world = World([KNOWN, node()], cached=True)
+    world.manager.chain.insert(1, owned(0))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    spans = vars(world.manager)["trigger_event"].__self__._flats[HttpRequestHook][2]
+    assert len(spans) == 1
+
+
+def test_a_dispatcher_that_comes_in_the_middle_gets_the_update():
+    got = []
+
+    async def trigger_event(event):
+        got.append(type(event))
+
+    world = World([], cached=True)
+    world.manager.chain.append(SimpleNamespace(request=lambda _: setattr(world.manager, "trigger_event", trigger_event)))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert got == [mitm_hooks.UpdateHook]
+
+
+def test_who_changes_others_and_gives_a_coroutine_is_called_once():
+    world = World([node()], cached=True)
+    called = []
+
+    def request(flow):
+        called.append(flow)
+        world.do_set(0, CALM)
+        return asyncio.sleep(0)
+
+    world.manager.chain.append(SimpleNamespace(request=request))
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert len(called) == 1
+
+
+def begun(request, *others):
+    """What a hook waits for that comes to this coroutine of mitmproxy's own first."""
+
+    async def play():
+        world = World([], cached=True)
+        world.manager.chain.extend(others)
+        addon = owned(0)
+        type(addon).request = request
+        request.__module__ = "mitmproxy.addons.own"
+        addon.manager = world.manager
+        world.manager.chain.insert(0, addon)
+        _, steps = hooks.run_plain(world.manager, EVENTS["request"]())
+        with contextlib.closing(steps):
+            return hooks.run_ahead(world.manager, steps)
+
+    return asyncio.run(play())
+
+
+def test_a_coroutine_of_mitmproxys_own_waits_for_no_task():
+    async def request(self, flow):
+        await asyncio.get_running_loop().create_future()
+
+    assert isinstance(begun(request), asyncio.Future)
+
+
+def test_what_a_coroutine_of_mitmproxys_own_triggers_waits_for_a_task():
+    heard = []
+
+    async def request(self, flow):
+        await self.manager.trigger_event(HttpResponseHook(flow))
+
+    async def response(flow):
+        heard.append(flow)
+        await asyncio.sleep(0)
+
+    begun(request, SimpleNamespace(response=response))
+    assert heard == []
+
+
 def test_only_what_has_no_task_waits_for_one():
-    world = World([CALM], cached=True)
+    world = World([node(request=hears(ending=ValueError))], cached=True)
+    _, steps = hooks.run_plain(world.manager, EVENTS["request"]())
     with contextlib.suppress(StopIteration):
-        hooks.run_ahead(world.manager, world.manager.handle_lifecycle(EVENTS["request"]()))
+        hooks.run_ahead(world.manager, steps)
     assert not vars(world.manager)["trigger_event"].__self__.is_ahead
 
 

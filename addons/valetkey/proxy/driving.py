@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -192,19 +192,20 @@ def _start(handler: server.ConnectionHandler, hook: commands.StartHook) -> bool:
         return _in_task(handler, hook, handler.hook_task(hook))
     assert isinstance(handler, ProxyConnectionHandler)
     manager = handler.master.addons
-    subject = hooks.subject_at_once(manager, type(hook))
-    if subject is None:
-        return _in_task(handler, hook, handler.hook_task(hook))
-    steps = manager.handle_lifecycle(hook)
     try:
-        awaited = hooks.run_ahead(manager, steps)
+        ran = hooks.run_plain(manager, hook)
+        if ran is not None and ran[1] is not None:
+            begun = hooks.Begun(ran[1], hooks.run_ahead(manager, ran[1]))
+            return _in_task(handler, hook, _go_on(handler, hook, ran[0], begun))
     except StopIteration:
-        if getattr(getattr(hook, subject), "intercepted", False):
-            return _in_task(handler, hook, _go_on(handler, hook, subject, None))
-        return True
+        pass
     except (Exception, asyncio.CancelledError) as error:
         return _in_task(handler, hook, _fail(error))
-    return _in_task(handler, hook, _go_on(handler, hook, subject, _Begun(steps, awaited)))
+    if ran is None:
+        return _in_task(handler, hook, handler.hook_task(hook))
+    if getattr(getattr(hook, ran[0]), "intercepted", False):
+        return _in_task(handler, hook, _go_on(handler, hook, ran[0], None))
+    return True
 
 
 def _in_task(handler: server.ConnectionHandler, hook: commands.StartHook, work: Coroutine[Any, Any, None]) -> bool:
@@ -213,7 +214,7 @@ def _in_task(handler: server.ConnectionHandler, hook: commands.StartHook, work: 
     return False
 
 
-async def _go_on(handler: ProxyConnectionHandler, hook: commands.StartHook, subject: str, begun: _Begun | None) -> None:
+async def _go_on(handler: ProxyConnectionHandler, hook: commands.StartHook, subject: str, begun: hooks.Begun | None) -> None:
     """The rest of mitmproxy's `hook_task`, for a hook that has to wait after all."""
     with handler.timeout_watchdog.disarm():
         if begun is not None:
@@ -228,25 +229,6 @@ async def _go_on(handler: ProxyConnectionHandler, hook: commands.StartHook, subj
 async def _fail(error: BaseException) -> None:
     """An error that mitmproxy lets end the task of the hook ends one here, too."""
     raise error
-
-
-class _Begun:
-    """A coroutine that has run up to what it waits for. Whoever awaits this goes on with it."""
-
-    def __init__(self, steps: Coroutine[Any, Any, None], awaited: object) -> None:
-        self._steps, self._awaited = steps, awaited
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        try:
-            while True:
-                try:
-                    reply = yield self._awaited
-                except BaseException as error:  # whatever comes is for the coroutine, as in a plain `await`
-                    self._awaited = self._steps.throw(error)
-                else:
-                    self._awaited = self._steps.send(reply)
-        except StopIteration:
-            return
 
 
 _RELIED_UPON: dict[str, tuple[object, int, str]] = {

@@ -56,7 +56,9 @@ def guarded[A: Guarded, D](hook: Callable[[A, D], Any]) -> Callable[[A, D], Any]
         except Exception:
             _defect(addon.runtime, hook.__name__, data)
             return None
-        return _watched(addon.runtime, hook.__name__, data, result) if inspect.isawaitable(result) else None
+        if result is None or not inspect.isawaitable(result):
+            return None
+        return _watched(addon.runtime, hook.__name__, data, result)
 
     wrapper.__guarded__ = True  # type: ignore[attr-defined]
     return wrapper

@@ -7,10 +7,13 @@ addons before it are looked at again, so whatever an addon changed, also in the 
 from which it would count in mitmproxy. When something differs, mitmproxy's own code does the rest of the event, and a new
 plan is made.
 
+Where all listeners of a hook are plain functions, the hook and its `update` run in one loop without a coroutine, with one look
+for all that cannot change in between. What turns out otherwise goes on from where it stands in the long way.
+
 Addons whose attributes run code (properties, `__getattr__`) are always left to mitmproxy, with all that is nested beside them.
 Three differences remain. The argument is read from the hook once per event, not once per handler. A handler that fails
 without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would stand. And a
-property that is put on the class of a loaded addon at run time may be read twice in one event.
+property that is put on the class of a loaded addon at run time may be read more often, and before the listeners are called.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import dataclasses
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
-from types import CodeType, CoroutineType, FunctionType, ModuleType
+from itertools import repeat
+from operator import is_, length_hint
+from types import CodeType, CoroutineType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from mitmproxy import addonmanager
@@ -40,6 +45,9 @@ PAUSE = 64
 DEPTH = 20
 """Addons nested deeper than this (or in a circle) are left to mitmproxy."""
 _FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})
+_FUNCTIONS = frozenset({MethodType, FunctionType})
+"""Handlers of these types are true and can be called, whatever they are."""
+_NONE = repeat(None)
 _ABSENT = object()
 _WHOLE = object()
 """In the place of a listener: a top-level addon that is left to mitmproxy as a whole."""
@@ -57,6 +65,14 @@ before this step); nested; place after the listener."""
 type Plan = tuple[object, tuple[Step, ...], Step, str, str, bool]
 """The content of the chain; one step per listener; the check after the last; field and name of the hook; whether it is known
 that all listeners are plain functions."""
+type Look = tuple[list[object], list[object], Sequence[object], Sequence[str], Sequence[object], Sequence[object], Sequence[str]]
+"""Lists and what must be in them; objects, attributes that they must have and their values; objects and names that they must
+not have."""
+type Span = tuple[int, Sequence[object], repeat[str], Look]
+"""Listeners that are called after one look: position of the first one's step; the listeners; the name of the hook."""
+type Flat = tuple[Plan, str, tuple[Span, ...], bool]
+"""A plan for one loop; the field of the hook; whether the last look finds that nobody listens to `update` either."""
+type Rest = Coroutine[Any, Any, None]
 
 
 def install(manager: AddonManager) -> bool:
@@ -78,23 +94,50 @@ def uninstall(manager: AddonManager) -> None:
                 delattr(manager, name)
 
 
-def subject_at_once(manager: AddonManager, kind: type[Hook]) -> str | None:
-    """The field of a hook whose listeners are all plain functions; None for other hooks, and where we do not dispatch."""
+def run_plain(manager: AddonManager, hook: Hook) -> tuple[str, Rest | None] | None:
+    """Run a hook whose listeners are all plain functions: its field, and what remains to be done (for `run_ahead`), if anything.
+
+    None, and nothing was run, for other hooks and where we do not dispatch.
+    """
     ours = getattr(vars(manager).get("handle_lifecycle"), "__self__", None)
-    return ours.subject_at_once(kind) if isinstance(ours, HookDispatch) else None
+    return ours.invoke_addon_sync(hook) if isinstance(ours, HookDispatch) else None
 
 
-def run_ahead(manager: AddonManager, steps: Coroutine[Any, Any, None]) -> object:
-    """Run `handle_lifecycle` up to what it waits for; a listener that may ask in which task it is waits for one of its own.
+def run_ahead(manager: AddonManager, steps: Rest) -> object:
+    """Run what `run_plain` left up to what it waits for; a listener that may ask in which task it is waits for one of its own.
 
-    Only where `subject_at_once` found the hook's subject. Raises StopIteration when nothing is waited for.
+    Raises StopIteration when nothing is waited for.
     """
     ours: HookDispatch = vars(manager)["handle_lifecycle"].__self__
-    ours.is_ahead = True
-    try:
-        return steps.send(None)
-    finally:
-        ours.is_ahead = False
+    return ours.run_ahead(steps)
+
+
+class Begun(Generator[Any, Any, None]):
+    """A coroutine that has run up to what it waits for. Whoever awaits this goes on with it."""
+
+    def __init__(self, steps: Rest, awaited: object) -> None:
+        self._steps, self._awaited = steps, awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self
+
+    def __next__(self) -> object:
+        return self.send(None)
+
+    def send(self, value: object) -> object:
+        """What it waits for at first, and then."""
+        if self._awaited is _ABSENT:
+            return self._steps.send(value)
+        awaited, self._awaited = self._awaited, _ABSENT
+        return awaited
+
+    def throw(self, *error: Any) -> object:
+        """Whatever comes is for the coroutine, as in a plain `await`."""
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """End it early."""
+        self._steps.close()
 
 
 class _TaskOfItsOwn:
@@ -102,6 +145,19 @@ class _TaskOfItsOwn:
 
     def __await__(self) -> Generator[None]:
         yield
+
+
+class _Stand(NamedTuple):
+    """How far an event has come."""
+
+    plan: Plan
+    chain: list[object]
+    at: int = 0
+    """The next step."""
+    has_failed: bool = False
+    """Whether the handler before it has failed."""
+    again: Callable[[object], object] | None = None
+    """Gives again what the handler of the next step gave, if it was called already."""
 
 
 class HookDispatch:
@@ -118,6 +174,7 @@ class HookDispatch:
         self._original: Callable[[Hook], Awaitable[None]] = manager.trigger_event
         self._original_sync = manager.trigger
         self._plans: dict[type[Hook], Plan] = {}
+        self._flats: dict[type[Hook], Flat] = {}
         self._fields: dict[type[Hook], str] = {}
         self._paused: dict[type[Hook], int] = {}
         self._strikes: dict[type[Hook], int] = {}
@@ -129,22 +186,55 @@ class HookDispatch:
         field = self._fields.get(type(event)) or self._field(type(event))
         message = getattr(event, field) if field else event.args()[0]
         await self._manager.trigger_event(event)
-        if type(message) in _FLOWS or isinstance(message, Flow):
-            if self._manager.trigger_event is self._own and self._silent(UpdateHook):
-                return
-            await self._manager.trigger_event(UpdateHook([message]))
+        await self._update(message)
 
-    def subject_at_once(self, kind: type[Hook]) -> str | None:
-        """The field of a hook, and of its `update`, whose listeners are all plain functions; else None."""
-        if self._manager.trigger_event is not self._own:
+    # Tracebacks in the log begin below the frame that mitmproxy knows by this name.
+    def invoke_addon_sync(self, hook: Hook) -> tuple[str, Rest | None] | None:
+        """Run a hook of plain functions, and its `update`: its field, and what remains to be done; None for other hooks."""
+        manager, kind = self._manager, type(hook)
+        flat = self._flats.get(kind) or self._flatten(kind)
+        if flat is None or manager.trigger_event is not self._own:
             return None
-        for each in (kind, UpdateHook):
-            plan = self._plans.get(each)
-            if plan is None and not self._paused.get(each):
-                plan = self._renew(each)
-            if plan is None or not plan[5]:
-                return None
-        return self._fields[kind]
+        plan, field, spans, updated = flat
+        argument, chain = getattr(hook, field), manager.chain
+        handlers: list[Any]
+        for at, listeners, names, (lives, contents, holders, attributes, values, objects, absent) in spans:
+            if (
+                chain != plan[0]
+                or lives != contents
+                or True in map(hasattr, objects, absent)
+                or False in map(is_, map(getattr, holders, attributes, _NONE), values)
+                or not _FUNCTIONS.issuperset(map(type, handlers := list(map(getattr, listeners, names, _NONE))))
+            ):
+                return field, self._go_on(hook, argument, _Stand(plan, chain, at))
+            called = iter(handlers)
+            try:
+                for handler in called:
+                    result = handler(argument)
+                    if result is not None and (awaited := self._unfinished(handler, result)) is not None:
+                        at += len(handlers) - length_hint(called) - 1
+                        return field, self._go_on(hook, argument, _Stand(plan, chain, at, again=_giving(awaited)))
+            except AddonHalt:
+                return field, self._update(argument)
+            except OptionsError:
+                raise
+            except Exception as error:
+                _hide_ours(error)
+                with safecall():
+                    raise
+                at += len(handlers) - length_hint(called)
+                return field, self._go_on(hook, argument, _Stand(plan, chain, at, has_failed=True))
+        if updated and manager.chain is chain and manager.trigger_event is self._own:
+            return field, None
+        return field, self._update(argument)
+
+    def run_ahead(self, steps: Coroutine[Any, Any, Any]) -> object:
+        """Run a coroutine that has no task of its own up to what it waits for."""
+        self.is_ahead = True
+        try:
+            return steps.send(None)
+        finally:
+            self.is_ahead = False
 
     def trigger(self, event: Hook) -> None:
         """Trigger a hook synchronously; each line in the log comes here, and nobody listens."""
@@ -152,28 +242,22 @@ class HookDispatch:
             self._original_sync(event)
 
     # Tracebacks in the log begin below the frame that mitmproxy knows by this name.
-    async def invoke_addon(self, event: Hook) -> None:
+    async def invoke_addon(self, event: Hook, stand: _Stand | None = None) -> None:
         """Trigger a hook: call the listeners in order, as long as the plan holds; this is `trigger_event`."""
-        kind = type(event)
-        plan = self._plans.get(kind) or self._renew(kind)
-        if self.is_ahead and (plan is None or not plan[5]):
-            await _TaskOfItsOwn()
-        chain = self._manager.chain
-        if plan is None:
-            await self._original(event)
+        stand = stand or await self._begin(event)
+        if stand is None:
             return
-        known, steps, last, field, name, _ = plan
+        plan, chain, at, has_failed, again = stand
+        _, steps, last, field, name, _ = plan
         argument = getattr(event, field)
-        done, failed, waited = -1, -1, False
-        listener: object = _WHOLE
-        place: Place = ()
-        for top, addon, objects, names, nested, after in steps:
+        done, listener, place = (steps[at - 1][0], steps[at - 1][1], steps[at - 1][5]) if at else (-1, _WHOLE, ())
+        failed, listener = (done, _WHOLE) if has_failed else (-1, listener)
+        waited = False
+        for step in steps[at:]:
+            top, addon, objects, _, _, after = step
             if top == failed:
                 continue
-            if objects is None:
-                if waited and not _holds(plan, chain):
-                    break
-            elif chain != known or True in map(hasattr, objects, names) or (nested and _changed(nested)):
+            if again is None and (waited or objects is not None) and not _stands(step, plan, chain, waited):
                 break
             waited = False
             try:
@@ -182,21 +266,22 @@ class HookDispatch:
                         return
                     listener = _WHOLE
                 else:
-                    handler = getattr(addon, name, None)
+                    handler, again = again or getattr(addon, name, None), None
                     if not handler or not callable(handler):
                         break
                     listener = addon
                     result = handler(argument)
                     if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
                         waited = True
-                        if self.is_ahead and not _is_mitmproxys_own(handler):
+                        if self.is_ahead and type(result) is not Begun and not _is_mitmproxys_own(handler):
                             await _TaskOfItsOwn()
                         await result
             except AddonHalt:
                 return
             except OptionsError:
                 raise
-            except Exception:
+            except Exception as error:
+                _hide_ours(error)
                 with safecall():
                     raise
                 failed, listener = top, _WHOLE
@@ -204,8 +289,51 @@ class HookDispatch:
         else:
             if _stands(last, plan, chain, waited):
                 return
-        self._strike(kind, plan)
+        self._strike(type(event), plan)
         await self._rest(chain, done, listener, place, event)
+
+    async def _begin(self, event: Hook) -> _Stand | None:
+        """The beginning of an event that we have a plan for; others are done."""
+        kind = type(event)
+        plan = self._plans.get(kind) or self._renew(kind)
+        if self.is_ahead and (plan is None or not plan[5]):
+            await _TaskOfItsOwn()
+        if plan is None:
+            await self._original(event)
+            return None
+        return _Stand(plan, self._manager.chain)
+
+    async def _go_on(self, event: Hook, message: Any, stand: _Stand) -> None:
+        await self.invoke_addon(event, stand)
+        await self._update(message)
+
+    async def _update(self, message: Any) -> None:
+        if type(message) in _FLOWS or isinstance(message, Flow):
+            if self._manager.trigger_event is self._own and self._silent(UpdateHook):
+                return
+            await self._manager.trigger_event(UpdateHook([message]))
+
+    def _unfinished(self, handler: object, result: object) -> Awaitable[None] | None:
+        """What is to be awaited of what a handler returned; coroutines of mitmproxy's own are run as far as they come."""
+        if type(result) is not CoroutineType:
+            return result if inspect.isawaitable(result) else None
+        if not _is_mitmproxys_own(handler):
+            return result
+        try:
+            return Begun(result, self.run_ahead(result))
+        except StopIteration:
+            return None
+
+    def _flatten(self, kind: type[Hook]) -> Flat | None:
+        """One loop for a hook, and its `update`, whose listeners are all plain functions."""
+        if self._manager.trigger_event is not self._own:
+            return None
+        plan = self._plans.get(kind) or self._renew(kind)
+        update = self._plans.get(UpdateHook) or self._renew(UpdateHook)
+        if plan is None or update is None or not (plan[5] and update[5]):
+            return None
+        self._flats[kind] = flat = _flat(plan, update)
+        return flat
 
     def _silent(self, kind: type[Hook]) -> bool:
         """Whether nobody listens to this class of hooks, for certain."""
@@ -266,8 +394,22 @@ class HookDispatch:
         if self._plans.get(kind) is not plan:
             return
         del self._plans[kind]
+        self._flats.clear()
         self._paused[kind] = strikes = self._strikes.get(kind, 0)
         self._strikes[kind] = min(PAUSE, 2 * strikes or 1)
+
+
+def _giving(result: object) -> Callable[[object], object]:
+    return lambda _: result
+
+
+def _hide_ours(error: Exception) -> None:
+    """Leave only the topmost of our frames in a traceback, which mitmproxy looks for."""
+    top = below = error.__traceback__
+    while below is not None and below.tb_frame.f_code.co_filename == __file__:
+        below = below.tb_next
+    if top is not None and top is not below:
+        top.tb_next = below
 
 
 class _Remaining:
@@ -432,6 +574,44 @@ def _with_looks_of(step: Step, other: Step) -> Step:
         before = nested or ((), ())
         nested = (before[0] + more_nested[0], before[1] + more_nested[1])
     return top, listener, objects + more, names + more_names, nested, after
+
+
+def _flat(plan: Plan, update: Plan) -> Flat:
+    _, steps, last, field, name, _ = plan
+    spans: list[tuple[int, list[object], Step]] = []
+    for at, step in enumerate((*steps, last)):
+        # A coroutine of mitmproxy's own that ends at once let nobody else run; of one that waits, the long way has the rest.
+        if at and _is_mitmproxys_own(getattr(steps[at - 1][1], name, None)):
+            if step[2] is not None:
+                spans[-1] = (*spans[-1][:2], _with_looks_of(spans[-1][2], step))
+        elif step[2] is not None:
+            spans.append((at, [], step))
+        if step is not last:
+            spans[-1][1].append(step[1])
+    if updated := not update[1]:
+        spans[-1] = (*spans[-1][:2], _with_looks_of(spans[-1][2], update[2]))
+    return plan, field, tuple((at, listeners, repeat(name), _look(step)) for at, listeners, step in spans), updated
+
+
+def _look(step: Step) -> Look:
+    _, _, objects, names, nested, _ = step
+    assert objects is not None
+    opened, contents = nested or ((), ())
+    holders = {(id(holder), name, id(value)): (holder, name, value) for holder, name, value in opened}
+    silent = {(id(each), name): (each, name) for each, name in zip(objects, names, strict=True)}
+    lists: list[tuple[object, object]] = []
+    for live, content in contents:
+        if not any(live is known and content == same for known, same in lists):
+            lists.append((live, content))
+    return (
+        [live for live, _ in lists],
+        [content for _, content in lists],
+        [holder for holder, _, _ in holders.values()],
+        [name for _, name, _ in holders.values()],
+        [value for _, _, value in holders.values()],
+        [each for each, _ in silent.values()],
+        [name for _, name in silent.values()],
+    )
 
 
 def _entries(addon: object, name: str, after: Place) -> Iterator[_Entry]:
