@@ -93,9 +93,10 @@ def identify(flow: http.HTTPFlow, passage: Passage, visitor: Visitor) -> Refusal
     judgement = credentials.judge(presented, rules)
     shown = tuple(p.value for p in presented if p.carrier not in _NO_PROOF)
     caller = visitor.doorkeeper.recognise(visitor, shown, rules, passage.mark)
-    masked = credentials.mask_headers(fields, rules)
-    if masked != fields:
-        flow.request.headers = http.Headers(masked)
+    if credentials.must_mask(fields, judgement):
+        masked = credentials.mask_headers(fields, rules)
+        if masked != fields:
+            flow.request.headers = http.Headers(masked)
     if judgement.kind == "foreign":
         flow.request.path = credentials.mask_query(path, rules)
     if isinstance(caller, Refusal):
