@@ -573,7 +573,7 @@ class TestRotation:
 
     def test_better_tier_first(self):
         good, spare = keys(1, priority=1), (replace(keys(2)[1], priority=2),)
-        target = replace(option(), keys=spare + good)
+        target = option()._replace(keys=spare + good)
         assert play(ask(target), script(k1=THROTTLED)).keys == "1 2"
 
     def test_uses_up_no_retries(self):
@@ -616,7 +616,7 @@ class TestConcurrency:
         pools = Pools()
         target = Option(0, provider(concurrency=1), "m", keys(2, concurrency=2))
         occupied(pools, target, 1)
-        assert Running(ask(replace(target, keys=target.keys[:1])), pools).begin().key.name == "1"
+        assert Running(ask(target._replace(keys=target.keys[:1])), pools).begin().key.name == "1"
 
     def test_waits(self):
         pools, target = Pools(), option(concurrency=1)
@@ -663,7 +663,7 @@ class TestConcurrency:
         first = Running(ask(target, wake=lambda: woken.append("first")), pools)
         first.begin()
         rests(pools, target, 2, 60, now=NOW + 1)
-        second = Running(ask(replace(target, keys=target.keys[:1]), wake=lambda: woken.append("second")), pools)
+        second = Running(ask(target._replace(keys=target.keys[:1]), wake=lambda: woken.append("second")), pools)
         second.begin()
         first.resumes(NOW + 5)
         other.close()
@@ -1090,7 +1090,7 @@ def test_transient_failures_are_spared(rotation):
     kinds = [(THROTTLED, 1.0), OVERLOADED, *FAULTS]
     endings, now = [], NOW
     for n in range(2000):
-        asked = replace(ask(target, session=f"talk {n % 20}"), deadline=now + 600)
+        asked = ask(target, session=f"talk {n % 20}")._replace(deadline=now + 600)
         world = lambda *_: dice.choice(kinds) if dice.random() < 0.3 else None  # noqa: E731
         trace = play(asked, world, pools, chances=iter(dice.random, None), took=0.1, now=now)
         now += trace.end + 0.5

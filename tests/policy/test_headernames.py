@@ -10,7 +10,8 @@ from valetkey.policy.headernames import canonical, is_carrier, names_of, spelled
 NAMES = st.sampled_from(
     [
         b"Host", b"host", b"Authorization", b"X_Api_Key", b"x-goog-api-key", b"Cookie", b"Proxy-Authorization",
-        b"Proxy-Connection", b"Connection", b"upgrade", b"Sec-WebSocket-Protocol", b"content-type", b"OpenAI-Project", b"x-\xe4", b" te ", b"",
+        b"Proxy-Connection", b"Connection", b"upgrade", b"Sec-WebSocket-Protocol",
+        b"content-type", b"OpenAI-Project", b"x-\xe4", b" te ", b"",
     ]
 )  # fmt: skip
 HEADS = st.lists(st.tuples(NAMES, st.binary(max_size=4)), max_size=8)

@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import chain
+from operator import attrgetter
+from typing import NamedTuple
 
 from ..model import Key, Order, Outcome, Provider
 from .health import LADDER, TABLE, Condition, Failure, Mark, Place
@@ -37,6 +40,8 @@ _RANKS = (
     (Outcome.BAD_KEY,),
 )
 
+_keys: Callable[[Option], tuple[Key | None, ...]] = attrgetter("keys")
+
 _Name = tuple[int, str | None]
 """A key at a target."""
 
@@ -46,8 +51,7 @@ def rank(outcome: Outcome) -> int:
     return next((at for at, outcomes in enumerate(_RANKS) if outcome in outcomes), len(_RANKS))
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One target that could be called: `at` is its number, `keys` the usable keys (a single None where none is needed)."""
 
     at: int
@@ -56,8 +60,7 @@ class Option:
     keys: tuple[Key | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a call wants. Times in seconds; `deadline` by the same clock as the reports.
 
     `hard` and `soft` are names of things that belong to a key; `session` identifies the conversation where nothing explicit
@@ -78,8 +81,7 @@ class Ask:
     wake: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What happened since: the time, a random number in [0, 1), and after a `Try` how it failed and what mark that left."""
 
     now: float
@@ -88,8 +90,7 @@ class Report:
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """Call this target with this key."""
 
     option: Option
@@ -118,6 +119,11 @@ class Ending:
 
 
 Step = Try | Pause
+
+
+def has_choice(*groups: Sequence[Option]) -> bool:
+    """Whether there is more than one key, so that it matters which one made what."""
+    return sum(map(len, map(_keys, chain.from_iterable(groups)))) > 1
 
 
 def arrange(options: Sequence[Option], order: Order, weights: Sequence[float], chance: float) -> tuple[Option, ...]:

@@ -7,7 +7,7 @@ tier that has a usable key is looked at; a key whose limit is nearly used up cou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..model import Key, Rotation
 from .affinity import start
@@ -22,8 +22,7 @@ _CRITICAL = 0.05
 """The share of a limit at which a key is kept back (hybrid)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A key that may be used now, with the figures that a choice needs.
 
     `used` counts its calls in the window, `active` those it serves now; `last` is when it was last used (0: never);
@@ -41,8 +40,7 @@ class Candidate:
     tokens: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a choice depends on besides the candidates. `chance` is a random number in [0, 1).
 
     `current` is the key that this pool, or this conversation, used last; `session` identifies the conversation.

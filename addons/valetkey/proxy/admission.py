@@ -7,8 +7,6 @@ here, in the format of the provider it was meant for.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
@@ -65,7 +63,7 @@ def _disagreement(flow: http.HTTPFlow, passage: Passage, facts: egress.ClientFac
     """Why a call's words about its destination cannot be believed. A `reverse:` door may also be called by its own name."""
     if not isinstance(flow.client_conn.proxy_mode, ReverseMode):
         return egress.agreement(facts)
-    names_provider = egress.agreement(replace(facts, tls=False)) is None
+    names_provider = egress.agreement(facts._replace(tls=False)) is None
     hosts = ("localhost",) if names_provider else _own_host(flow, passage)
     return egress.api_door(hosts, heads.plain(flow.request.headers), _local_port(flow))
 
