@@ -1097,3 +1097,31 @@ def test_transient_failures_are_spared(rotation):
         if trace.ending is not None:
             endings.append(trace.ending)
     assert (endings, is_free(pools)) == ([], True)
+
+
+def looked(pools, asked, *, wholly):
+    """What a look at the keys finds; `wholly`: at each key, whether or not anything is known against one."""
+    plan = failover._Plan(asked, pools, failover.Report(NOW, 0.0))
+    if wholly:
+        plan._is_calm = lambda: False
+    view = plan._look()
+    return view.ready, view.last, view.busy, view.rests, view.spent
+
+
+@given(
+    st.integers(0, 3),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([0.0, 5.0]),
+    st.sampled_from([None, 1]),
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([None, *TABLE])), max_size=4),
+)
+def test_a_look_in_calm_finds_what_a_look_at_each_key_finds(count, limit, spacing, own_limit, past):
+    pools, target = Pools(), option(count=count, concurrency=limit, spacing=spacing)
+    if count:
+        target = target._replace(keys=(replace(target.keys[0], concurrency=own_limit), *target.keys[1:]))
+    for number, outcome in past:
+        place = place_of(target.provider, "m", replace(keys()[0], id=f"openai/{number}"))
+        use = pools.began(target.provider, place, pools.slots.take(place.key, None), NOW - 1)
+        if outcome is not None:
+            pools.failed(use, Failure(outcome, NOW - 1), NOW)
+    assert looked(pools, ask(target), wholly=False) == looked(pools, ask(target), wholly=True)

@@ -65,6 +65,7 @@ class Names(NamedTuple):
     """Where a `Connection:` is."""
     has_protocols: bool
     """Whether there is a list of subprotocols, one of which may be a key."""
+    is_ascii: bool
 
 
 def names_of(headers: Sequence[Field]) -> Names:
@@ -98,6 +99,7 @@ def _read(names: tuple[bytes, ...]) -> Names:
         left=frozenset([word for word, passes in zip(words, passing, strict=True) if passes]) - FRAMING,
         lists=tuple([at for at, word in enumerate(words) if word == CONNECTION]),
         has_protocols=SUBPROTOCOL in words,
+        is_ascii=b"".join(names).isascii(),
     )
 
 

@@ -7,6 +7,7 @@ tier that has a usable key is looked at; a key whose limit is nearly used up cou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from ..model import Key, Rotation
@@ -69,8 +70,9 @@ def choose(candidates: Sequence[Candidate], how: Choice) -> Key | None:
 
 
 def _best_tier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    best = min((each.key.priority for each in candidates), default=0)
-    return [each for each in candidates if each.key.priority == best]
+    tiers = [each.key.priority for each in candidates]
+    best = min(tiers, default=0)
+    return [*compress(candidates, map(best.__eq__, tiers))]
 
 
 def _left_alone(candidates: Sequence[Candidate], leave_at: float) -> Sequence[Candidate]:
@@ -90,8 +92,9 @@ def _balanced(candidates: list[Candidate], how: Choice) -> Candidate:
         return min(candidates, key=lambda each: (each.used / each.key.weight, each.last, each.key.id))
     # Use counts by weight: else a heavy key, once it is ahead, would be drawn no oftener than a light one.
     used = [each.used / each.key.weight for each in candidates]
+    most = max(used)
     weights = [
-        max(0.1, max(used) - own + how.tolerance + 1) * each.key.weight * _share(each)
+        max(0.1, most - own + how.tolerance + 1) * each.key.weight * _share(each)
         for each, own in zip(candidates, used, strict=True)
     ]
     return _drawn(candidates, weights, how.chance)
