@@ -401,6 +401,11 @@ def _spoken(found: Any) -> Iterator[str]:
 # Answers.
 
 
+def may_create(format: Format, path: str) -> bool:
+    """Whether an answer to such a request may create what only its key can use."""
+    return _created_kind(format, path) is not None
+
+
 class BindingTap:
     """Fed with an answer's body as it passes, whole or streamed; `names` are the hard names that it creates.
 

@@ -175,8 +175,10 @@ def _bases(base: str, prefix: str | None) -> Iterator[str]:
 
 def _names(upstream: Upstream, text: str) -> bool:
     named = parse_authority(text)
-    port = named and (named.port or _DEFAULT_PORTS.get(upstream.scheme))
-    return named is not None and (named.host, port) == (parse_host(upstream.host), upstream.port)
+    if named is None:
+        return False
+    port = named.port or _DEFAULT_PORTS.get(upstream.scheme)
+    return port == upstream.port and named.host == parse_host(upstream.host)
 
 
 def _exposure(wire: Wire) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mitmproxy import http
 
+from ..formats import may_create
 from ..model import Attempt, Outcome, Refusal
 from ..policy import failover, outcome, waits
 from ..policy.failover import Ask, Ending, Report, Try
@@ -54,7 +55,10 @@ class Dispatch:
 
     @property
     def has_choice(self) -> bool:
-        """Whether there is more than one key, so that it matters which one made what."""
+        """Whether it matters which key made what: there is more than one, and such an answer makes something."""
+        call = self._passage.call
+        if call is None or not may_create(call.format, call.path):
+            return False
         return failover.has_choice(self._ask.options, self._ask.too_long, self._ask.exhausted)
 
     def begin(self) -> failover.Step | Ending:
