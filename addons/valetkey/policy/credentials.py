@@ -53,6 +53,8 @@ _QUERY_CARRIERS = frozenset(
     }
 )  # fmt: skip
 _QUERY_IDENTITY = "userproject"
+_ALIVE = (b"keep-alive", b"Keep-Alive")
+"""What nearly every `Connection:` says; a header of that name goes in any case."""
 _UNASKED = (COOKIE, PROXY_AUTHORIZATION)
 """Carriers whose value is not meant as a key: providers set cookies, and clients send them back; the other one is the proxy's."""
 
@@ -218,7 +220,8 @@ def strip(headers: Sequence[Field], *, upgrade: bool = False) -> Fields:
     What `Connection:` names goes as well, except the framing of the message. `upgrade` keeps a WebSocket handshake.
     """
     names = names_of(headers)
-    named = frozenset([spelled(word) for at in names.lists for word in headers[at][1].split(b",")])
+    listed = [word for at in names.lists for word in headers[at][1].split(b",") if word not in _ALIVE]
+    named = frozenset(map(spelled, listed))
     if not (upgrade or names.has_protocols) and named.isdisjoint(names.left):
         return tuple(compress(headers, names.passing))
     return _edited(headers, names, named - FRAMING, upgrade=upgrade)
