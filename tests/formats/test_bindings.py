@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.chunks import chunkings
-from valetkey.formats.bindings import Bindings, BindingTap, conversation, of_request
+from valetkey.formats.bindings import Bindings, BindingTap, conversation, may_create, of_request
 from valetkey.formats.jsonscan import scan
 from valetkey.model import Format
 
@@ -471,3 +471,25 @@ def test_a_batch_of_mistral_and_its_file_are_known():
 def test_a_batch_of_mistral_is_bound_to_its_files():
     found = of_request(Format.OPENAI_OTHER, "/v1/batch/jobs", {}, b'{"input_files":["f1"],"model":"x"}')
     assert found.hard == ("file:f1",)
+
+
+@pytest.mark.parametrize(
+    ("format", "path", "expected"),
+    [
+        (Format.OPENAI_CHAT, "/v1/chat/completions", False),
+        (Format.OPENAI_EMBEDDINGS, "/v1/embeddings", False),
+        (Format.OPENAI_RESPONSES, "/v1/responses", True),
+        (Format.ANTHROPIC_MESSAGES, "/v1/messages", True),
+        (Format.OPENAI_OTHER, "/v1/files", True),
+        (Format.OPENAI_OTHER, "/v1/moderations", False),
+    ],
+)
+def test_which_answers_may_create_something(format, path, expected):
+    assert may_create(format, path) is expected
+
+
+@given(st.sampled_from(Format), st.sampled_from(["/v1/files", "/v1/models/x", "/v1/responses", "/v1beta/cachedContents", "/x"]))
+def test_what_may_create_nothing_names_nothing(format, path):
+    tap = BindingTap(format, path)
+    tap.feed(b'{"id": "file-1", "name": "files/2", "encrypted_content": "x", "file_id": "file-3"}')
+    assert may_create(format, path) or not tap.names

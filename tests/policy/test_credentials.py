@@ -15,6 +15,7 @@ from valetkey.model import AgentRule, Auth
 from valetkey.policy.credentials import (
     MASK,
     Presented,
+    _edited,
     agent_of,
     apply,
     basic_user,
@@ -24,11 +25,13 @@ from valetkey.policy.credentials import (
     judge,
     mask_headers,
     mask_query,
+    must_mask,
     presented,
     strip,
     strip_query,
     wire_headers,
 )
+from valetkey.policy.headernames import FRAMING, names_of, spelled
 
 REAL = "sk-proj-REALREALREALREAL"
 PATH = "/v1/chat/completions"
@@ -488,6 +491,40 @@ def test_no_foreign_key_survives_masking(headers: Fields) -> None:
 @given(harmless)
 def test_other_headers_pass_byte_for_byte_in_order(headers: Fields) -> None:
     assert strip(headers) == headers == mask_headers(headers, rules())
+
+
+mixed = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                b"Authorization", b"x_api_key", b"Cookie", b"Proxy-Authorization", b"Proxy-Connection", b"Connection", b"Upgrade",
+                b"Sec-WebSocket-Protocol", b"content-type", b"X-Foo", b"Host",
+            ]
+        ),
+        st.sampled_from(
+            [
+                b"", b"sk-dummy", b"Bearer sk-dummy", b"Bearer " + REAL.encode(), b"keep-alive", b"X_Foo, host", b"realtime",
+                b"openai-insecure-api-key.sk-dummy", b"openai-insecure-api-key." + REAL.encode(),
+            ]
+        ),
+    ),
+    max_size=5,
+).map(tuple)  # fmt: skip
+
+
+@given(mixed)
+def test_where_nothing_must_be_masked_masking_changes_nothing(headers: Fields) -> None:
+    judgement = judge(presented(headers, PATH), rules())
+
+    assert must_mask(headers, judgement) or mask_headers(headers, rules()) == headers
+
+
+@given(mixed)
+def test_stripping_by_names_alone_is_stripping_field_by_field(headers: Fields) -> None:
+    names = names_of(headers)
+    named = {spelled(word) for at in names.lists for word in headers[at][1].split(b",")} - FRAMING
+
+    assert strip(headers) == _edited(headers, names, frozenset(named), upgrade=False)
 
 
 @given(hiding_places())

@@ -573,7 +573,7 @@ class TestRotation:
 
     def test_better_tier_first(self):
         good, spare = keys(1, priority=1), (replace(keys(2)[1], priority=2),)
-        target = replace(option(), keys=spare + good)
+        target = option()._replace(keys=spare + good)
         assert play(ask(target), script(k1=THROTTLED)).keys == "1 2"
 
     def test_uses_up_no_retries(self):
@@ -616,7 +616,7 @@ class TestConcurrency:
         pools = Pools()
         target = Option(0, provider(concurrency=1), "m", keys(2, concurrency=2))
         occupied(pools, target, 1)
-        assert Running(ask(replace(target, keys=target.keys[:1])), pools).begin().key.name == "1"
+        assert Running(ask(target._replace(keys=target.keys[:1])), pools).begin().key.name == "1"
 
     def test_waits(self):
         pools, target = Pools(), option(concurrency=1)
@@ -663,7 +663,7 @@ class TestConcurrency:
         first = Running(ask(target, wake=lambda: woken.append("first")), pools)
         first.begin()
         rests(pools, target, 2, 60, now=NOW + 1)
-        second = Running(ask(replace(target, keys=target.keys[:1]), wake=lambda: woken.append("second")), pools)
+        second = Running(ask(target._replace(keys=target.keys[:1]), wake=lambda: woken.append("second")), pools)
         second.begin()
         first.resumes(NOW + 5)
         other.close()
@@ -1090,10 +1090,38 @@ def test_transient_failures_are_spared(rotation):
     kinds = [(THROTTLED, 1.0), OVERLOADED, *FAULTS]
     endings, now = [], NOW
     for n in range(2000):
-        asked = replace(ask(target, session=f"talk {n % 20}"), deadline=now + 600)
+        asked = ask(target, session=f"talk {n % 20}")._replace(deadline=now + 600)
         world = lambda *_: dice.choice(kinds) if dice.random() < 0.3 else None  # noqa: E731
         trace = play(asked, world, pools, chances=iter(dice.random, None), took=0.1, now=now)
         now += trace.end + 0.5
         if trace.ending is not None:
             endings.append(trace.ending)
     assert (endings, is_free(pools)) == ([], True)
+
+
+def looked(pools, asked, *, wholly):
+    """What a look at the keys finds; `wholly`: at each key, whether or not anything is known against one."""
+    plan = failover._Plan(asked, pools, failover.Report(NOW, 0.0))
+    if wholly:
+        plan._is_calm = lambda: False
+    view = plan._look()
+    return view.ready, view.last, view.busy, view.rests, view.spent
+
+
+@given(
+    st.integers(0, 3),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([0.0, 5.0]),
+    st.sampled_from([None, 1]),
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([None, *TABLE])), max_size=4),
+)
+def test_a_look_in_calm_finds_what_a_look_at_each_key_finds(count, limit, spacing, own_limit, past):
+    pools, target = Pools(), option(count=count, concurrency=limit, spacing=spacing)
+    if count:
+        target = target._replace(keys=(replace(target.keys[0], concurrency=own_limit), *target.keys[1:]))
+    for number, outcome in past:
+        place = place_of(target.provider, "m", replace(keys()[0], id=f"openai/{number}"))
+        use = pools.began(target.provider, place, pools.slots.take(place.key, None), NOW - 1)
+        if outcome is not None:
+            pools.failed(use, Failure(outcome, NOW - 1), NOW)
+    assert looked(pools, ask(target), wholly=False) == looked(pools, ask(target), wholly=True)

@@ -913,3 +913,17 @@ def test_a_restart_at_the_same_time_changes_nothing(moves):
 
 def test_the_ladder_is_the_documented_one():
     assert LADDER == (10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+def test_where_nothing_is_known_all_is_calm():
+    assert Health().is_calm
+
+
+def test_a_mark_ends_the_calm():
+    assert not failed(Outcome.QUOTA).is_calm
+
+
+def test_a_disabled_key_ends_the_calm():
+    health = Health()
+    health.disable("openai/1")
+    assert not health.is_calm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from hashlib import sha256
 from typing import get_args
 
@@ -308,7 +307,7 @@ def test_least_busy_counts_calls_by_weight():
 @pytest.mark.parametrize("rotation", ["balanced", "sequential", "sticky", "round_robin", "hybrid"])
 def test_only_least_busy_looks_at_the_calls_under_way(rotation):
     candidates = [each("a", used=1, last=1.0), each("b", used=1, last=1.0)]
-    busy = [replace(one, active=9 if one.key.name == chosen(rotation, *candidates) else 0) for one in candidates]
+    busy = [one._replace(active=9 if one.key.name == chosen(rotation, *candidates) else 0) for one in candidates]
     assert chosen(rotation, *busy) == chosen(rotation, *candidates)
 
 

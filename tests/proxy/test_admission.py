@@ -4,12 +4,27 @@ import base64
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from support import making
 from support.assembling import assembled
-from valetkey.proxy import admission
+from valetkey.proxy import admission, heads
 from valetkey.proxy.passage import Arrival
+
+NAMES = [
+    b"Origin",
+    b"origin",
+    b"x-api-key",
+    b"x-api-\xe2\x84\xaaey",
+    b"anthropic-version",
+    b"Sec-Fetch-Site",
+    b"accept",
+    b"x-\xff",
+]
+"""The fourth has a Kelvin sign, which is a `k` in lower case."""
 
 
 def refused(flow, arrival=None):
@@ -177,3 +192,10 @@ def test_threat_57_the_base_url_door_answers_to_its_own_names(host, expected):
     flow = api_flow(authorization=f"Bearer {KEY}")
     flow.request.headers["host"], flow.client_conn.sockname = host, ("10.0.0.1", 8045)
     assert admitted(flow, AGENTS + "gateway: {hosts: [gateway.lan, 'forwarded.lan:443']}\n") == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([b"", b"http://localhost", b"x"])), max_size=5))
+def test_what_a_door_looks_at_is_there_whatever_else_is(fields):
+    headers = http.Headers(fields)
+    heard, all_of_them = admission._heard(headers), heads.plain(headers)
+    assert [heard.get(name) for name in sorted(admission._HEARD)] == [all_of_them.get(name) for name in sorted(admission._HEARD)]

@@ -202,7 +202,7 @@ def last_choice(pools: Pools, target: Option, now: float = NOW) -> None:
 
 def occupied(pools: Pools, target: Option, number: int, times: int = 1) -> list[Running]:
     """Calls of others that a key is serving; they go on, also when nobody looks at them."""
-    only = replace(target, keys=(target.keys[number - 1],))
+    only = target._replace(keys=(target.keys[number - 1],))
     running = []
     for _ in range(times):
         run = Running(ask(only), pools)

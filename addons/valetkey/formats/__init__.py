@@ -1,6 +1,6 @@
 """The wire formats: read, changed in place, and spoken. Bytes in, bytes out; no clock, no network."""
 
-from .bindings import Bindings, BindingTap, conversation, of_request
+from .bindings import Bindings, BindingTap, conversation, may_create, of_request
 from .chat_usage import UsageChunkFilter
 from .decode import DecodeError, Decoder, decoder
 from .encoded import EncodedWatch, decoded
@@ -48,6 +48,7 @@ __all__ = [
     "error_event",
     "estimate_usage",
     "event_frame",
+    "may_create",
     "of_request",
     "pick",
     "read_form_request",

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from ..model import Dialect, Format
@@ -55,6 +54,8 @@ _SESSION_HEADERS = (
     "x-grok-conv-id",            # https://docs.x.ai/developers/advanced-api-usage/prompt-caching/maximizing-cache-hits
     "x-session-id",
 )  # fmt: skip
+
+_SOFT_NAMES, _SESSION_NAMES = frozenset(_SOFT), frozenset(_SESSION_HEADERS)
 
 _OPENAI = {
     "previous_response_id": "response",
@@ -151,8 +152,7 @@ _CREATED_KINDS = {
 _decoder = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Bindings:
+class Bindings(NamedTuple):
     """What ties a request to a key. Only the key that made a `hard` name can use it; a `soft` one means a warm cache.
 
     `response:resp_1`, `encrypted:<16 hex>`, …; `session:<16 hex>`. The strongest come first; of encrypted items the newest.
@@ -171,7 +171,7 @@ def of_request(format: Format, path: str, headers: Mapping[str, str], body: byte
     found = _members(format, body)
     for kind, text in _of_path(path):
         found.setdefault(kind, []).insert(0, text)
-    hard = (name for kind in _HARD for text in found.get(kind, ()) if (name := _name(kind, text)))
+    hard = [name for kind in filter(found.__contains__, _HARD) for text in found[kind] if (name := _name(kind, text))]
     return Bindings(_some(hard), _some(_sessions(found, headers)))
 
 
@@ -179,11 +179,12 @@ def _some(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))[:_MOST]
 
 
-def _sessions(found: Mapping[str, list[str]], headers: Mapping[str, str]) -> Iterator[str]:
+def _sessions(found: Mapping[str, list[str]], headers: Mapping[str, str]) -> Iterable[str]:
+    if _SESSION_NAMES.isdisjoint(headers) and _SOFT_NAMES.isdisjoint(found):
+        return ()
     in_headers = [text for name in _SESSION_HEADERS if (text := headers.get(name, "").strip())]
     in_body = [text for kind in _SOFT[1:] for text in found.get(kind, ())]
-    for text in (*found.get(_SOFT[0], ()), *in_headers, *in_body):
-        yield f"session:{_digest(text)}"
+    return [f"session:{_digest(text)}" for text in (*found.get(_SOFT[0], ()), *in_headers, *in_body)]
 
 
 def _of_path(path: str) -> Iterator[tuple[str, str]]:
@@ -398,6 +399,11 @@ def _spoken(found: Any) -> Iterator[str]:
 
 
 # Answers.
+
+
+def may_create(format: Format, path: str) -> bool:
+    """Whether an answer to such a request may create what only its key can use."""
+    return _created_kind(format, path) is not None
 
 
 class BindingTap:

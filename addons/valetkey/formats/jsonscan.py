@@ -60,6 +60,7 @@ def _nested(levels: int) -> bytes:
 
 
 _spaces = re.compile(_WS)
+_opening = re.compile(rb"\{" + _WS + rb"(\})?+")
 _key = re.compile(_KEY)
 _scalar = re.compile(_SCALAR)
 _shallow = re.compile(_nested(_LEVELS))
@@ -110,8 +111,8 @@ def scan(body: bytes) -> Members:
     if body[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in body[start : start + 4]:
         raise JsonScanError("the JSON is not UTF-8 (it looks like UTF-16 or UTF-32); send it as UTF-8")
     scanner = _Scanner(body)
-    members = scanner.members(scanner.spaces(start), 1)
-    if (rest := scanner.spaces(members.end)) != len(body):
+    members = scanner.members(start if body.startswith(b"{", start) else scanner.spaces(start), 1)
+    if members.end != len(body) and (rest := scanner.spaces(members.end)) != len(body):
         raise JsonScanError(f"unexpected data after the JSON object, at byte {rest}")
     return members
 
@@ -181,12 +182,13 @@ class _Scanner:
 
     def members(self, start: int, depth: int) -> Members:
         """The members of the object that begins at `start`, `depth` levels deep (1 for the outermost)."""
-        if self._body[start : start + 1] != b"{":
+        opening = _opening.match(self._body, start)
+        if opening is None:
             raise JsonScanError(f"expected a JSON object at byte {start}")
         spans: dict[str, Span] = {}
-        at = self.spaces(start + 1)
-        if self._body[at : at + 1] == b"}":
-            return Members(start, at + 1, spans)
+        at = opening.end()
+        if opening[1]:
+            return Members(start, at, spans)
         while True:
             match = _plain.match(self._body, at)
             value_start = match.end() if match is not None else self._key(at)

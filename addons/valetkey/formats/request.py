@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .jsonscan import JsonScanError, Members, scan, scan_inner, value
 from .multipart import FormReader, read_form
 
-_ROUTING = ("model", "stream", "stream_options")
+_ROUTING = frozenset({"model", "stream", "stream_options"})
 _FORM_FIELDS = ("model", "stream", "n", "size", "quality")
 _CHARSETS = re.compile(r"charset\s*=\s*+[\"']?+(?!utf-?8|us-ascii|ascii|latin|iso-8859-|windows-12)", re.IGNORECASE)
 """Charsets in which the bytes of a name could be another name, as in UTF-7."""
@@ -21,8 +22,7 @@ _MOST = 1000
 """No call asks for more images."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """The members that decide: `include_usage` is what `stream_options` says, None where it says nothing.
 
     `others` are those in `models`, which OpenRouter calls where the first one fails.
@@ -41,10 +41,10 @@ def read_request(body: bytes, content_type: str = "") -> RequestFacts:
     if _CHARSETS.search(content_type):
         raise JsonScanError("the content type names a charset that is not UTF-8; send the JSON as UTF-8")
     members = scan(body)
-    for name in members:
-        # Servers written in Go match names without regard to case: `Model` there overrides `model`.
-        if name not in _ROUTING and name.casefold() in _ROUTING:
-            raise JsonScanError(f"a member at byte {members[name].key_start} is called {name.casefold()!r} in another case")
+    # Servers written in Go match names without regard to case: `Model` there overrides `model`.
+    if not _ROUTING.isdisjoint(map(str.casefold, members.spans.keys() - _ROUTING)):
+        name = next(name for name in members if name not in _ROUTING and name.casefold() in _ROUTING)
+        raise JsonScanError(f"a member at byte {members[name].key_start} is called {name.casefold()!r} in another case")
     model = _value(body, members, "model")
     if model is not None and not isinstance(model, str):
         raise JsonScanError("the member model is no string")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from .formats import Format
 
 Door = Literal["proxy", "api"]
 Order = Literal["priority", "random", "weighted"]
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+# What is made anew for each call is a named tuple where it has many fields: a frozen dataclass costs a call for each of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +25,7 @@ class Caller:
     source: str = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What the agent asked, read once from the flow. Holds no credential.
 
     `host` is the normalised name of the provider (never taken from a Host header alone); `path` is without the query;
@@ -48,15 +51,14 @@ class Call:
     model: str | None
     requested_model: str | None
     streamed: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
     client: str = ""
     """The User-Agent's product, for the receipt (`claude-cli/2.1`)."""
     path_model: str | None = None
     """The model as it stands in the path (percent-decoded), when the endpoint has it there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a route may send a call: a provider and the model name to use there (None: as asked)."""
 
     provider: str
@@ -66,8 +68,7 @@ class Target:
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What the rules chose. `name` is the rule's name, or `default`; edits apply to the JSON body."""
 
     name: str

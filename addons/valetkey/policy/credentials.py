@@ -1,8 +1,7 @@
 """Credentials in requests: find every one, judge it, mask it for people, take it off, put the right one on.
 
-Headers are raw `(name, value)` pairs in the order of the wire; a `path` holds its query. Names are compared in one spelling
-(lower case, no blanks, `-` for whatever is no letter or digit), because servers behind CGI-like interfaces do not tell
-`X_Api_Key` and `x.api.key` from `x-api-key`.
+Headers are raw `(name, value)` pairs in the order of the wire; a `path` holds its query. Names are compared in the one spelling
+of `headernames`, which also remembers what the names of a head say: most heads need no look at any single field.
 """
 
 from __future__ import annotations
@@ -13,43 +12,51 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
+from itertools import compress
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from ..model import Auth, Key, Rules
 from . import identity
+from .headernames import (
+    CONNECTION,
+    COOKIE,
+    FRAMING,
+    HOP_BY_HOP,
+    PROXY_AUTHORIZATION,
+    SUBPROTOCOL,
+    UPGRADE,
+    Field,
+    Names,
+    canonical,
+    is_carrier,
+    names_of,
+    spelled,
+)
 
-Field = tuple[bytes, bytes]
+__all__ = [
+    "COOKIE", "MASK", "PROXY_AUTHORIZATION", "SUBPROTOCOL", "Field", "Fields", "Judgement", "Presented", "agent_of", "apply",
+    "basic_user", "canonical", "is_carrier", "is_dummy", "judge", "mask_headers", "mask_query", "must_mask", "presented", "strip",
+    "strip_query", "wire_headers",
+]  # fmt: skip
+
 Fields = tuple[Field, ...]
 Kind = Literal["foreign", "agent", "dummy", "none"]
 
 MASK = "***masked***"
 """What stands in a flow in place of a foreign key."""
 
-COOKIE = "cookie"
-PROXY_AUTHORIZATION = "proxy-authorization"
-SUBPROTOCOL = "sec-websocket-protocol"
-
-_CARRIERS = frozenset(
-    {
-        "authorization", "x-authorization", "api-key", "apikey", "x-apikey", "x-auth-token", "x-access-token",
-        "x-amz-security-token", "subscription-key", "ocp-apim-subscription-key",
-    }
-)  # fmt: skip
 _QUERY_CARRIERS = frozenset(
     {
         "key", "api-key", "apikey", "access-token", "accesstoken", "auth-token", "oauth-token", "authorization",
         "subscription-key",
     }
 )  # fmt: skip
-_IDENTITY = frozenset({"openai-organization", "openai-project", "x-goog-user-project", "anthropic-organization-id"})
-"""Headers that choose who is billed; the key says that, not the agent."""
 _QUERY_IDENTITY = "userproject"
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings"})
-"""Without `transfer-encoding`: the body goes out framed as it came, and mitmproxy writes the frames by that header."""
-_UNWANTED = _HOP_BY_HOP | _IDENTITY | {COOKIE}
-_FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
-"""Headers that `Connection:` cannot name away, and that a key's extra headers cannot set."""
+_ALIVE = (b"keep-alive", b"Keep-Alive")
+"""What nearly every `Connection:` says; a header of that name goes in any case."""
+_UNASKED = (COOKIE, PROXY_AUTHORIZATION)
+"""Carriers whose value is not meant as a key: providers set cookies, and clients send them back; the other one is the proxy's."""
 
 _WORST_FIRST: tuple[Kind, ...] = ("foreign", "agent", "dummy")
 _SCHEMES = frozenset({"bearer", "token", "key", "apikey", "api-key"})
@@ -57,7 +64,6 @@ _SUBPROTOCOL_KEY = "openai-insecure-api-key."
 _SUBPROTOCOL_IDENTITY = ("openai-organization.", "openai-project.")
 _DUMMY = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}")
 """The form of a dummy. Anything wider could hide a real key behind a dummy's prefix (`sk-dummy, Bearer sk-…`)."""
-_JOINTS = re.compile(r"[^a-z0-9]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
@@ -81,41 +87,11 @@ class Judgement:
 # Finding and judging.
 
 
-@lru_cache(maxsize=1024)
-def canonical(name: bytes | str) -> str:
-    """The one spelling of a header name that this module compares."""
-    text = name.decode("latin-1") if isinstance(name, bytes) else name
-    return _JOINTS.sub("-", "".join(text.split()).lower()).strip("-")
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a header's name says: its one spelling, whether its value may be a credential, whether it may not pass as it is."""
-
-    word: str
-    shown: bool
-    stripped: bool
-
-
-@lru_cache(maxsize=1024)
-def _known(name: bytes) -> _Known:
-    word = canonical(name)
-    carrier = is_carrier(word)
-    stripped = carrier or word in _UNWANTED or word.startswith("proxy-")
-    return _Known(word, carrier or word in (COOKIE, PROXY_AUTHORIZATION), stripped)
-
-
-@lru_cache(maxsize=1024)
-def is_carrier(name: bytes | str) -> bool:
-    """Whether a header of that name carries a credential for the provider."""
-    word = canonical(name)
-    return word in _CARRIERS or word.endswith("-api-key") or word == SUBPROTOCOL
-
-
 def presented(headers: Sequence[Field], path: str) -> tuple[Presented, ...]:
     """Every credential the client sent, in any carrier, empty ones left out. Basic gives user and password."""
-    carriers = [(known.word, raw) for name, raw in headers if (known := _known(name)).shown]
-    in_headers = [Presented(word, value) for word, raw in carriers for value in _values(word, raw)]
+    names = names_of(headers)
+    shown = [(names.words[at], headers[at][1]) for at in names.shown]
+    in_headers = [Presented(word, value) for word, raw in shown for value in _values(word, raw)]
     query = path.partition("?")[2]
     if not query:
         return tuple(in_headers)
@@ -129,12 +105,11 @@ def judge(credentials: Sequence[Presented], rules: Rules) -> Judgement:
     Cookies and the proxy's own authorization do not count: neither is meant as a key (providers set cookies, and HTTP clients
     send them back unasked).
     """
-    kinds: dict[Kind, list[str]] = {kind: [] for kind in _WORST_FIRST}
-    for credential in credentials:
-        if credential.carrier not in (COOKIE, PROXY_AUTHORIZATION):
-            kinds[_kind(credential.value, rules)].append(credential.carrier)
-    worst = next((kind for kind in _WORST_FIRST if kinds[kind]), None)
-    return Judgement(worst, tuple(kinds[worst])) if worst else Judgement("none")
+    kinds = [(_kind(each.value, rules), each.carrier) for each in credentials if each.carrier not in _UNASKED]
+    if not kinds:
+        return Judgement("none")
+    worst = min([kind for kind, _ in kinds], key=_WORST_FIRST.index)
+    return Judgement(worst, tuple([carrier for kind, carrier in kinds if kind == worst]))
 
 
 def is_dummy(value: str, rules: Rules) -> bool:
@@ -167,9 +142,7 @@ def _kind(value: str, rules: Rules) -> Kind:
 
 
 def _values(carrier: str, raw: bytes) -> list[str]:
-    """The credentials in one header."""
-    if not (is_carrier(carrier) or carrier in (COOKIE, PROXY_AUTHORIZATION)):
-        return []
+    """The credentials in one header that may hold some."""
     value = raw.decode("latin-1")
     if carrier == SUBPROTOCOL:
         return [key for entry in value.split(",") if (key := _key_in_subprotocol(entry))]
@@ -204,16 +177,18 @@ def _key_in_subprotocol(entry: str) -> str:
 # Masking, for what people see.
 
 
+def must_mask(headers: Sequence[Field], judgement: Judgement) -> bool:
+    """Whether `mask_headers` may change anything in a head whose credentials were judged so."""
+    return judgement.kind == "foreign" or names_of(headers).private
+
+
 def mask_headers(headers: Sequence[Field], rules: Rules) -> Fields:
     """The headers as a flow may show them: foreign keys and cookies masked, the proxy's own credential gone."""
-    known = [(_known(header[0]), header) for header in headers]
-    return tuple(
-        [
-            (header[0], _masked(each.word, header[1], rules)) if each.shown else header
-            for each, header in known
-            if each.word != PROXY_AUTHORIZATION
-        ]
-    )
+    names = names_of(headers)
+    masked = list(headers)
+    for at in names.shown:
+        masked[at] = (headers[at][0], _masked(names.words[at], headers[at][1], rules))
+    return tuple([field for word, field in zip(names.words, masked, strict=True) if word != PROXY_AUTHORIZATION])
 
 
 def mask_query(path: str, rules: Rules) -> str:
@@ -244,17 +219,24 @@ def strip(headers: Sequence[Field], *, upgrade: bool = False) -> Fields:
 
     What `Connection:` names goes as well, except the framing of the message. `upgrade` keeps a WebSocket handshake.
     """
-    known = [(_known(header[0]), header) for header in headers]
-    lists = [header[1] for each, header in known if each.word == "connection"]
-    named = {canonical(word) for value in lists for word in value.split(b",")} - _FRAMING
+    names = names_of(headers)
+    listed = [word for at in names.lists for word in headers[at][1].split(b",") if word not in _ALIVE]
+    named = frozenset(map(spelled, listed))
+    if not (upgrade or names.has_protocols) and named.isdisjoint(names.left):
+        return tuple(compress(headers, names.passing))
+    return _edited(headers, names, named - FRAMING, upgrade=upgrade)
+
+
+def _edited(headers: Sequence[Field], names: Names, named: frozenset[str], *, upgrade: bool) -> Fields:
+    """`strip`, where more than names decides."""
     kept: list[Field] = []
-    for each, header in known:
-        if not each.stripped:
-            if each.word not in named:
+    for header, word, passes in zip(headers, names.words, names.passing, strict=True):
+        if passes:
+            if word not in named:
                 kept.append(header)
-        elif upgrade and each.word in ("connection", "upgrade"):
-            kept.extend(_handshake(*header, each.word))
-        elif each.word == SUBPROTOCOL:
+        elif upgrade and word in (CONNECTION, UPGRADE):
+            kept.extend(_handshake(*header, word))
+        elif word == SUBPROTOCOL:
             kept.extend([(header[0], rest)] if (rest := _edit_subprotocols(header[1], _without_key)) else [])
     return tuple(kept)
 
@@ -266,9 +248,9 @@ def strip_query(path: str) -> str:
 
 def _handshake(name: bytes, value: bytes, word: str) -> list[Field]:
     """The hop-by-hop headers of a WebSocket handshake, reduced to what it needs (never `Upgrade: h2c`)."""
-    if word == "upgrade":
+    if word == UPGRADE:
         return [(name, value)] if value.strip().lower() == b"websocket" else []
-    return [(name, b"Upgrade")] if "upgrade" in map(canonical, value.split(b",")) else []
+    return [(name, b"Upgrade")] if UPGRADE in map(spelled, value.split(b",")) else []
 
 
 def _without_key(entry: str) -> str | None:
@@ -296,11 +278,15 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
     if key is not None and not secret:
         raise ValueError(f"key {key.id} has no value")
     ours = dict(_required(headers, auth)) if auth.defaults else {}
-    ours.update(_of_key(auth, key) if key else ())
+    if key and (key.headers or key.organization or key.project):
+        ours.update(_of_key(auth, key))
     if secret:
         ours[auth.header] = auth.prefix + secret
     fields = {canonical(name): _field(name, value) for name, value in ours.items()}
-    return (*[header for header in headers if _known(header[0]).word not in fields], *fields.values())
+    words = names_of(headers).words
+    if not fields.keys().isdisjoint(words):
+        headers = [header for word, header in zip(words, headers, strict=True) if word not in fields]
+    return (*headers, *fields.values())
 
 
 def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None, *, upgrade: bool = False) -> Fields:
@@ -309,13 +295,13 @@ def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: 
 
 
 def _required(headers: Sequence[Field], auth: Auth) -> Iterator[tuple[str, str]]:
-    sent = {canonical(name) for name, _ in headers}
+    sent = names_of(headers).words
     return ((name, value) for name, value in auth.defaults.items() if canonical(name) not in sent)
 
 
 def _of_key(auth: Auth, key: Key) -> Iterator[tuple[str, str]]:
     for name, value in key.headers:
-        if canonical(name) in _FRAMING | _HOP_BY_HOP:
+        if canonical(name) in FRAMING | HOP_BY_HOP:
             raise ValueError(f"key {key.id}: the extra header {name} belongs to the connection and cannot be set")
         yield name, value
     if auth.organization_header and key.organization:

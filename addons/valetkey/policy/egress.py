@@ -7,10 +7,10 @@ in TLS, and what it wrote in the request must be one and the same place; and so 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..model import ProviderFacts, Refusal, Surface, Upstream
 from . import paths
@@ -22,8 +22,7 @@ __all__ = ["ClientFacts", "Wire", "address_refusal", "agreement", "api_door", "d
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class ClientFacts:
+class ClientFacts(NamedTuple):
     """What a request on the proxy door says about its destination.
 
     `host` and `port` are the connection's own: the authority of CONNECT, or of an absolute-form request outside a tunnel.
@@ -43,8 +42,7 @@ class ClientFacts:
     http_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(NamedTuple):
     """One request as it is about to go to a provider, and the connection it would go on.
 
     `key_provider` is the provider that the key is bound to in the vault, None when the request carries no credential.
@@ -140,7 +138,7 @@ def may_carry(wire: Wire) -> str | None:
         dialled = f"{wire.scheme}://{wire.dialled_host}:{wire.dialled_port}"
         return f"the connection leads to {dialled}, but {wire.provider} is at {upstream.origin}"
     # 4. The request names the same place.
-    if len(wire.host_headers) > 1 or not all(_names(upstream, text) for text in (wire.authority, *wire.host_headers)):
+    if len(wire.host_headers) > 1 or not all(_names(upstream, text) for text in {wire.authority, *wire.host_headers}):
         return f"the request names another host than {upstream.origin}"
     # 5. Nobody on the way can read or be it.
     return _exposure(wire) or _bad_peer(wire)
@@ -177,8 +175,10 @@ def _bases(base: str, prefix: str | None) -> Iterator[str]:
 
 def _names(upstream: Upstream, text: str) -> bool:
     named = parse_authority(text)
-    port = named and (named.port or _DEFAULT_PORTS.get(upstream.scheme))
-    return named is not None and (named.host, port) == (parse_host(upstream.host), upstream.port)
+    if named is None:
+        return False
+    port = named.port or _DEFAULT_PORTS.get(upstream.scheme)
+    return port == upstream.port and named.host == parse_host(upstream.host)
 
 
 def _exposure(wire: Wire) -> str | None:

@@ -10,8 +10,11 @@ waiting for the first key that may be used again, and at last the best of the er
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
+from operator import attrgetter
+from typing import NamedTuple
 
 from ..model import Key, Order, Outcome, Provider
 from .health import LADDER, TABLE, Condition, Failure, Mark, Place
@@ -37,6 +40,8 @@ _RANKS = (
     (Outcome.BAD_KEY,),
 )
 
+_keys: Callable[[Option], tuple[Key | None, ...]] = attrgetter("keys")
+
 _Name = tuple[int, str | None]
 """A key at a target."""
 
@@ -46,8 +51,7 @@ def rank(outcome: Outcome) -> int:
     return next((at for at, outcomes in enumerate(_RANKS) if outcome in outcomes), len(_RANKS))
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One target that could be called: `at` is its number, `keys` the usable keys (a single None where none is needed)."""
 
     at: int
@@ -56,8 +60,7 @@ class Option:
     keys: tuple[Key | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a call wants. Times in seconds; `deadline` by the same clock as the reports.
 
     `hard` and `soft` are names of things that belong to a key; `session` identifies the conversation where nothing explicit
@@ -78,8 +81,7 @@ class Ask:
     wake: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What happened since: the time, a random number in [0, 1), and after a `Try` how it failed and what mark that left."""
 
     now: float
@@ -88,8 +90,7 @@ class Report:
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """Call this target with this key."""
 
     option: Option
@@ -118,6 +119,11 @@ class Ending:
 
 
 Step = Try | Pause
+
+
+def has_choice(*groups: Sequence[Option]) -> bool:
+    """Whether there is more than one key, so that it matters which one made what."""
+    return sum(map(len, map(_keys, chain.from_iterable(groups)))) > 1
 
 
 def arrange(options: Sequence[Option], order: Order, weights: Sequence[float], chance: float) -> tuple[Option, ...]:
@@ -151,15 +157,17 @@ def plan(ask: Ask, pools: Pools, now: float, chance: float) -> Generator[Step, R
     return (yield from _Plan(ask, pools, Report(now, chance)).run())
 
 
-@dataclass(slots=True)
 class _View:
     """How the keys of the options are at this moment."""
 
-    ready: list[tuple[Option, list[Key | None]]] = field(default_factory=list)
-    last: list[tuple[Option, list[Key | None]]] = field(default_factory=list)
-    busy: dict[str, int] = field(default_factory=dict)
-    rests: list[float] = field(default_factory=list)
-    spent: bool = False
+    __slots__ = ("busy", "last", "ready", "rests", "spent")
+
+    def __init__(self) -> None:
+        self.ready: list[tuple[Option, list[Key | None]]] = []
+        self.last: list[tuple[Option, list[Key | None]]] = []
+        self.busy: dict[str, int] = {}
+        self.rests: list[float] = []
+        self.spent = False
 
     @property
     def earliest(self) -> float | None:
@@ -301,17 +309,25 @@ class _Plan:
             self._leave_queue()
 
     def _look(self) -> _View:
-        view = _View()
+        view, is_calm = _View(), self._is_calm()
         for option in self._options:
             ready: list[Key | None] = []
             last: list[Key | None] = []
-            for key in self._allowed(option):
-                self._sort(option, key, view, ready, last)
+            keys = self._allowed(option)
+            if is_calm and _is_unlimited(option):
+                ready = keys
+            else:
+                for key in keys:
+                    self._sort(option, key, view, ready, last)
             if ready:
                 view.ready.append((option, ready))
             if last:
                 view.last.append((option, last))
         return view
+
+    def _is_calm(self) -> bool:
+        """Whether no key rests or has failed in this round, so that only limits could speak against one."""
+        return self._pools.health.is_calm and not self._spent and not self._rests
 
     def _sort(self, option: Option, key: Key | None, view: _View, ready: list[Key | None], last: list[Key | None]) -> None:
         condition = self._condition(option, key)
@@ -329,19 +345,18 @@ class _Plan:
 
     def _allowed(self, option: Option) -> list[Key | None]:
         """The keys that this call may still use at an option."""
-        return [key for key in self._suitable(option) if _name(option, key) not in self._gone]
+        suitable = self._suitable(option)
+        return [key for key in suitable if _name(option, key) not in self._gone] if self._gone else suitable
 
     def _suitable(self, option: Option) -> list[Key | None]:
         """The keys that suit this call: what belongs to a key goes to that key, as long as it may come back."""
-        owners = self._owners()
+        owners = self._owners() if self._ask.hard else None
         if not owners and not option.provider.model_tiers:
             return list(option.keys)
         return [key for key in option.keys if self._fits(option, key) and (not owners or (key is not None and key.id in owners))]
 
     def _owners(self) -> set[str]:
         """The keys that what this call refers to belongs to. At another key, or another provider, it does not exist."""
-        if not self._ask.hard:
-            return set()
         return {
             key.id
             for option in self._options
@@ -366,24 +381,23 @@ class _Plan:
         named = [key for key in keys if key is not None]
         if len(named) < 2:
             return named[0] if named else None
-        preferred = self._preferred(option)
-        for key in named:
-            if key.id == preferred:
-                return key
-        provider, pools = option.provider, self._pools
+        if self._has_names:
+            preferred = self._preferred(option)
+            for key in named:
+                if key.id == preferred:
+                    return key
+        provider, pools, now = option.provider, self._pools, self._report.now
         group = place_of(provider, option.model, None).group
-        candidates = [pools.gauges.candidate(k, group, provider.window, pools.slots.active(k.id), self._now) for k in named]
+        window = provider.window
+        candidates = [pools.gauges.candidate(k, group, window, pools.slots.active(k.id), now) for k in named]
         soft = provider.soft_concurrency or (1 if provider.rotation == "balanced" else None)
-        how = Choice(
-            provider.rotation, self._report.chance, self._now, pools.current.get((provider.name, group)) if
-            provider.rotation == "sequential" else None, self._session(), soft, provider.window.tolerance, provider.leave_at,
-        )  # fmt: skip
+        current = pools.current.get((provider.name, group)) if provider.rotation == "sequential" else None
+        chance, session = self._report.chance, self._session()
+        how = Choice(provider.rotation, chance, now, current, session, soft, window.tolerance, provider.leave_at)
         return choose(candidates, how)
 
     def _preferred(self, option: Option) -> str | None:
         """The key whose prompt cache is warm for this call."""
-        if not self._has_names:
-            return None
         names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
         return self._pools.affinity.key_for(option.provider.name, (*self._ask.hard, *names), self._now)
 
@@ -575,6 +589,14 @@ class _Plan:
         frees = [self._free_at(option, key) for option in self._options for key in self._suitable(option)]
         least = min((free for free in frees if free is not None), default=self._now)
         return least - self._now if least > self._now else None
+
+
+def _is_unlimited(option: Option) -> bool:
+    """Whether nothing but rests could keep a call from the keys: no spacing, and no limit on calls at once."""
+    provider = option.provider
+    if provider.spacing or provider.concurrency is not None:
+        return False
+    return not [key for key in option.keys if key is not None and key.concurrency]
 
 
 def _name(option: Option, key: Key | None) -> _Name:

@@ -7,6 +7,7 @@ there, a NUL may end one (RFC 9110, section 5.5; RFC 9112, sections 2.2, 5.2 and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from ..model import Refusal
 
@@ -35,7 +36,7 @@ def fault(target: bytes, version: bytes, fields: Sequence[Field]) -> Refusal | N
     """
     if len(fields) > FIELDS_LIMIT:
         return _too_large()
-    text = target + b"".join([name + value for name, value in fields])
+    text = target + b"".join(chain.from_iterable(fields))
     if len(text) > HEAD_LIMIT:
         return _too_large()
     if version not in _VERSIONS:

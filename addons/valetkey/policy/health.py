@@ -250,6 +250,11 @@ class Health:
             if mark.strikes >= TABLE[mark.reason].after and not mark.left(now) and mark.probe <= now:
                 self._marks[scope] = replace(mark, probe=now + PROBE)  # not kept: it does not outlive the process
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is known against any place."""
+        return not (self._marks or self._disabled)
+
     def condition(self, place: Place, now: float) -> Condition:
         """Whether a place may be used, the worst of its scopes."""
         if not (self._marks or self._disabled):

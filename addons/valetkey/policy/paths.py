@@ -27,6 +27,8 @@ _FIELDS = r"aws[a-z-]*(?:%3a|:)[a-z0-9-]+(?:%3a|:)[a-z0-9-]*(?:%3a|:)\d*(?:%3a|:
 _ARN = re.compile(rf"(?<=/)arn(?:%3a|:){_FIELDS}[a-z-]+{_PART}(?:{_PART})?", re.IGNORECASE)
 """The name of a resource of AWS, as a segment: slashes belong to it, and AWS's own SDKs write them so. No part begins with a dot.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html"""
+TELLING = frozenset({"anthropic-version", "x-api-key"})
+"""Headers by which Anthropic's SDK shows itself."""
 _SHOWN = 200
 """Characters of a path that a message shows."""
 
@@ -216,7 +218,7 @@ def locate_api(
     `/groq/openai/v1/chat/completions` names its provider; otherwise the provider that is the default for the path's
     dialect gets it. `/v1/models` belongs to two dialects: Anthropic's SDK shows itself by its headers.
     """
-    anthropic_first = "anthropic-version" in headers or "x-api-key" in headers
+    anthropic_first = not TELLING.isdisjoint(headers)
     key = (id(providers), method, path, anthropic_first)
     place = _LOCATED_API.get(key)
     if place is not None:

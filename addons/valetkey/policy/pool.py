@@ -7,7 +7,8 @@ tier that has a usable key is looked at; a key whose limit is nearly used up cou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import compress
+from typing import NamedTuple
 
 from ..model import Key, Rotation
 from .affinity import start
@@ -22,8 +23,7 @@ _CRITICAL = 0.05
 """The share of a limit at which a key is kept back (hybrid)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A key that may be used now, with the figures that a choice needs.
 
     `used` counts its calls in the window, `active` those it serves now; `last` is when it was last used (0: never);
@@ -41,8 +41,7 @@ class Candidate:
     tokens: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a choice depends on besides the candidates. `chance` is a random number in [0, 1).
 
     `current` is the key that this pool, or this conversation, used last; `session` identifies the conversation.
@@ -71,8 +70,9 @@ def choose(candidates: Sequence[Candidate], how: Choice) -> Key | None:
 
 
 def _best_tier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    best = min((each.key.priority for each in candidates), default=0)
-    return [each for each in candidates if each.key.priority == best]
+    tiers = [each.key.priority for each in candidates]
+    best = min(tiers, default=0)
+    return [*compress(candidates, map(best.__eq__, tiers))]
 
 
 def _left_alone(candidates: Sequence[Candidate], leave_at: float) -> Sequence[Candidate]:
@@ -92,8 +92,9 @@ def _balanced(candidates: list[Candidate], how: Choice) -> Candidate:
         return min(candidates, key=lambda each: (each.used / each.key.weight, each.last, each.key.id))
     # Use counts by weight: else a heavy key, once it is ahead, would be drawn no oftener than a light one.
     used = [each.used / each.key.weight for each in candidates]
+    most = max(used)
     weights = [
-        max(0.1, max(used) - own + how.tolerance + 1) * each.key.weight * _share(each)
+        max(0.1, most - own + how.tolerance + 1) * each.key.weight * _share(each)
         for each, own in zip(candidates, used, strict=True)
     ]
     return _drawn(candidates, weights, how.chance)

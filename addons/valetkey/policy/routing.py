@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress, repeat
 
 from ..model import AgentRule, Call, Format, Match, Provider, Refusal, Route, RouteRule, Rules, Target
 from .derived import Derived
@@ -47,26 +48,24 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
     if refusal is not None:
         return refusal
     # 2. The first rule that matches; without one, and where it has no `to`, the call's own provider and model stay.
-    number = _first(call, compiled)
+    number = _first(call, compiled) if rules.routes else None
     rule = _DEFAULT if number is None else rules.routes[number]
     # 3. A rule may forbid the call.
     if rule.deny is not None:
         return Refusal(403, "denied_by_rule", f"{rule.deny} (route {rule.name})")
     # 4. The providers' white and black lists have the last word on every target.
-    weights = rule.weights or (1.0,) * max(1, len(rule.to))
-    judged = [
-        (target, weight, _reason(target, call, rules)) for target, weight in zip(_targets(rule.to, call), weights, strict=True)
-    ]
-    allowed = [(target, weight) for target, weight, reason in judged if reason is None]
-    if not allowed:
-        return Refusal(403, "model_not_allowed", f"{judged[0][2]} (route {rule.name})")
+    targets = _targets(rule.to, call)
+    reasons = [_reason(target, call, rules) for target in targets]
+    allowed = [reason is None for reason in reasons]
+    if True not in allowed:
+        return Refusal(403, "model_not_allowed", f"{reasons[0]} (route {rule.name})")
     return Route(
         name=rule.name,
-        targets=tuple(target for target, _ in allowed),
+        targets=tuple(compress(targets, allowed)),
         order=rule.order,
-        weights=tuple(weight for _, weight in allowed),
-        too_long=_fallback(rule.too_long, call, rules),
-        exhausted=_fallback(rule.exhausted, call, rules),
+        weights=tuple(compress(rule.weights or repeat(1.0), allowed)),
+        too_long=_fallback(rule.too_long, call, rules) if rule.too_long else (),
+        exhausted=_fallback(rule.exhausted, call, rules) if rule.exhausted else (),
         set_body=rule.set_body,
         remove_body=rule.remove_body,
     )
@@ -75,14 +74,14 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
 def others_refusal(call: Call, found: Route, others: Iterable[str], rules: Rules) -> Refusal | None:
     """Why the call may not name these models besides its own. They go out as they are, so the rules must leave them so."""
     for model in others:
-        judged = route(replace(call, model=model, requested_model=model), rules)
+        judged = route(call._replace(model=model, requested_model=model), rules)
         if isinstance(judged, Refusal):
             return judged
         if judged.targets[0].model != model:
             text = f"the rules have {judged.targets[0]} in place of {model}, and the list `models` is not changed"
             return Refusal(403, "model_not_changeable", f"{text} (route {judged.name})")
         for target in (*found.targets, *found.too_long, *found.exhausted):
-            reason = _reason(replace(target, model=model), call, rules)
+            reason = _reason(target._replace(model=model), call, rules)
             if reason is not None:
                 return Refusal(403, "model_not_allowed", f"{reason} (route {found.name})")
     return None
@@ -97,7 +96,9 @@ def prepare(rules: Rules) -> None:
 
 def _targets(targets: Sequence[Target], call: Call) -> list[Target]:
     """The targets with the model to use there; without any, the call's own provider and model stay."""
-    return [replace(target, model=target.model or call.model) for target in targets or (Target(call.provider),)]
+    if not targets:
+        return [Target(call.provider, call.model)]
+    return [Target(target.provider, target.model or call.model) for target in targets]
 
 
 def _reason(target: Target, call: Call, rules: Rules) -> str | None:
@@ -106,7 +107,7 @@ def _reason(target: Target, call: Call, rules: Rules) -> str | None:
 
 def _fallback(targets: Sequence[Target], call: Call, rules: Rules) -> tuple[Target, ...]:
     """Those targets of a fallback that the lists allow."""
-    return tuple(target for target in _targets(targets, call) if _reason(target, call, rules) is None) if targets else ()
+    return tuple([target for target in _targets(targets, call) if _reason(target, call, rules) is None])
 
 
 def visible_models(provider: Provider, names: Iterable[str]) -> tuple[str, ...]:

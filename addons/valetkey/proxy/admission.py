@@ -7,7 +7,7 @@ here, in the format of the provider it was meant for.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 from mitmproxy import connection, http
 from mitmproxy.proxy.mode_specs import ReverseMode
@@ -15,6 +15,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from ..model import Address, Dialect, Door, Provider, Refusal
 from ..policy import callers, credentials, egress, paths
 from ..policy.authority import parse_authority, parse_host
+from ..policy.headernames import names_of
 from . import heads
 from .identifying import Visitor
 from .passage import Arrival, Passage, new_id
@@ -24,6 +25,9 @@ API_SENTINEL = "valetkey.invalid"
 """The target that the base-URL door is opened with; it is never dialled."""
 _NO_PROOF = frozenset({credentials.COOKIE, credentials.PROXY_AUTHORIZATION})
 """Carriers that do not say who calls: cookies are sent unasked, and the proxy's own header is read with its user."""
+
+_HEARD = frozenset({"origin", "sec-fetch-site", *paths.TELLING})
+"""What `egress.api_door` and `paths.locate_api` look at."""
 
 
 def door_of(client: connection.Client) -> Door:
@@ -65,15 +69,15 @@ def _disagreement(flow: http.HTTPFlow, passage: Passage, facts: egress.ClientFac
     """Why a call's words about its destination cannot be believed. A `reverse:` door may also be called by its own name."""
     if not isinstance(flow.client_conn.proxy_mode, ReverseMode):
         return egress.agreement(facts)
-    names_provider = egress.agreement(replace(facts, tls=False)) is None
+    names_provider = egress.agreement(facts._replace(tls=False)) is None
     hosts = ("localhost",) if names_provider else _own_host(flow, passage)
-    return egress.api_door(hosts, heads.plain(flow.request.headers), _local_port(flow))
+    return egress.api_door(hosts, _heard(flow.request.headers), _local_port(flow))
 
 
 def by_path(runtime: Runtime, flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
     """The base-URL door: a Host that is ours, no foreign page, and a path that some provider knows."""
     request = flow.request
-    headers = heads.plain(request.headers)
+    headers = _heard(request.headers)
     refusal = egress.api_door(_own_host(flow, passage), headers, _local_port(flow))
     if refusal is not None:
         return refusal
@@ -93,9 +97,10 @@ def identify(flow: http.HTTPFlow, passage: Passage, visitor: Visitor) -> Refusal
     judgement = credentials.judge(presented, rules)
     shown = tuple(p.value for p in presented if p.carrier not in _NO_PROOF)
     caller = visitor.doorkeeper.recognise(visitor, shown, rules, passage.mark)
-    masked = credentials.mask_headers(fields, rules)
-    if masked != fields:
-        flow.request.headers = http.Headers(masked)
+    if credentials.must_mask(fields, judgement):
+        masked = credentials.mask_headers(fields, rules)
+        if masked != fields:
+            flow.request.headers = http.Headers(masked)
     if judgement.kind == "foreign":
         flow.request.path = credentials.mask_query(path, rules)
     if isinstance(caller, Refusal):
@@ -165,6 +170,12 @@ def _foreign_key(passage: Passage) -> Refusal | None:
 
 def _bare(path: str) -> str:
     return path.partition("?")[0]
+
+
+def _heard(headers: http.Headers) -> Mapping[str, str]:
+    """The headers that door and path look at; no field is read where none of them is there, as is usual."""
+    names = names_of(headers.fields)
+    return {} if names.is_ascii and _HEARD.isdisjoint(names.texts) else heads.plain(headers)
 
 
 def _local_port(flow: http.HTTPFlow) -> int:

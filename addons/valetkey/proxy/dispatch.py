@@ -7,10 +7,11 @@ catalogue's.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mitmproxy import http
 
+from ..formats import may_create
 from ..model import Attempt, Outcome, Refusal
 from ..policy import failover, outcome, waits
 from ..policy.failover import Ask, Ending, Report, Try
@@ -54,9 +55,11 @@ class Dispatch:
 
     @property
     def has_choice(self) -> bool:
-        """Whether there is more than one key, so that it matters which one made what."""
-        groups = (self._ask.options, self._ask.too_long, self._ask.exhausted)
-        return sum(len(option.keys) for options in groups for option in options) > 1
+        """Whether it matters which key made what: there is more than one, and such an answer makes something."""
+        call = self._passage.call
+        if call is None or not may_create(call.format, call.path):
+            return False
+        return failover.has_choice(self._ask.options, self._ask.too_long, self._ask.exhausted)
 
     def begin(self) -> failover.Step | Ending:
         """The first step."""
@@ -113,7 +116,7 @@ class Dispatch:
         use, now = self._use, self._runtime.now()
         if use is None:
             return
-        self._note_limits(answer)
+        self._note_limits(answer, now)
         if answer.status_code >= 400:
             self._passed = answer
             return
@@ -194,7 +197,7 @@ class Dispatch:
         assert use is not None and plan is not None
         if trouble.answer is None or trouble.outcome is not None:
             return Failure(trouble.outcome or Outcome.NETWORK, use.began, again=trouble.again)
-        self._note_limits(trouble.answer)
+        self._note_limits(trouble.answer, now)
         headers = _names(trouble.answer)
         body = plain_body(trouble.answer)
         verdict = outcome.judge(plan.provider.facts, trouble.answer.status_code, headers, body)
@@ -210,12 +213,11 @@ class Dispatch:
         """A provider's words are kept and shown; it may have sent a key back."""
         return None if text is None else self._passage.snapshot.vault.redact(text)
 
-    def _note_limits(self, answer: http.Response) -> None:
+    def _note_limits(self, answer: http.Response, now: float) -> None:
         """Remember what the provider says remains of the key's limits."""
         use, plan = self._use, self._passage.plan
         if use is None or plan is None or use.place.key is None or not plan.provider.facts.limits:
             return
-        now = self._runtime.now()
         left = waits.remaining(plan.provider.facts, _names(answer), now)
         if left is not None:
             self._runtime.pools.gauges.stated(use.place.key, left.share, left.dimension, left.resets_in, now)
@@ -224,7 +226,8 @@ class Dispatch:
         passage = self._passage
         took = round((self._runtime.monotonic() - passage.attempt_mark) * 1000, 3)
         status = answer.status_code if answer is not None else None
-        passage.attempts[-1] = replace(passage.attempts[-1], status=status, outcome=ending, ms=took)
+        last = passage.attempts[-1]
+        passage.attempts[-1] = Attempt(last.provider, last.model, last.key, last.upstream, status, ending, took)
 
     def _is_better(self, ending: Outcome, answer: http.Response | None) -> bool:
         """Whether an error is worth more than the best so far; of equals the later one, but real answers before none."""

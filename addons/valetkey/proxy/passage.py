@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import urandom
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from .dispatch import Dispatch
     from .measuring import Sheet
 
+_NOBODY = Caller()
+_NO_TERMS: Mapping[str, int | str] = MappingProxyType({})
 TargetForm = Literal["origin", "absolute", "authority"]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """How the request line reached us, before mitmproxy fills in what is missing.
 
     `form` is the request-target's form (RFC 9112, section 3.2; `authority` for HTTP/2). `tunnelled` tells whether the
@@ -38,8 +40,7 @@ class Arrival:
     tunnelled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WirePlan:
+class WirePlan(NamedTuple):
     """One attempt, ready to be put on the wire except for the credential itself.
 
     `path` holds the query; `body` is None where the agent's own bytes go out; `decoded` says that `body`
@@ -66,7 +67,7 @@ class Passage:
     mark: float
     door: Door
     snapshot: Snapshot
-    caller: Caller = field(default_factory=Caller)
+    caller: Caller = _NOBODY
     client: str = ""
     dialect: Dialect = Dialect.OPENAI
     provider: str | None = None
@@ -90,7 +91,7 @@ class Passage:
     first_content: float | None = None
     request_id: str | None = None
     request_bytes: int = 0
-    terms: Mapping[str, int | str] = field(default_factory=dict)
+    terms: Mapping[str, int | str] = _NO_TERMS
     """What of the request a price may depend on: characters, number and size of images."""
     outcome: Outcome | None = None
     asked: bool = False

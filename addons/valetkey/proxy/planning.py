@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter, methodcaller
+from typing import NamedTuple
 
 from mitmproxy import http
 
@@ -26,16 +27,19 @@ from ..formats import (
 )
 from ..model import Call, Format, Key, Provider, Refusal, Route, Target
 from ..policy import credentials, paths, routing
-from ..policy.failover import Ask, Option, Try, arrange
+from ..policy.credentials import Fields
+from ..policy.failover import Ask, Option, Try, arrange, has_choice
+from ..policy.headernames import names_of
 from . import heads
 from .passage import Passage, WirePlan
 from .runtime import Runtime
 
 _INCLUDE_USAGE = "stream_options.include_usage"
+_value = itemgetter(1)
+_text: Callable[[bytes], str] = methodcaller("decode", "latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The request body as read: `plain` is decoded, `facts` None where there is no JSON object to read, `form` where no form."""
 
     plain: bytes
@@ -61,7 +65,8 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
     endpoint, model = passage.place.endpoint, passage.place.path_model
     if not body or (endpoint.model != "body" and endpoint.stream != "body"):
         return Content(body, model=model)
-    kinds, encodings = (heads.get_all(flow.request.headers, name) for name in (b"content-type", b"content-encoding"))
+    headers = flow.request.headers
+    kinds, encodings = heads.get_all(headers, b"content-type"), heads.get_all(headers, b"content-encoding")
     if len(kinds) > 1 or len(encodings) > 1:
         return Refusal(400, "invalid_body", "the request has two content types or encodings; send one")
     encoding = encodings[0] if encodings else ""
@@ -69,7 +74,7 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
         plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
         content = _parse(plain, bool(encoding), kinds[0] if kinds else "")
         _note_asked(passage, content)
-        return content if endpoint.model == "body" else replace(content, model=model)
+        return content if endpoint.model == "body" else content._replace(model=model)
     except (JsonScanError, DecodeError) as error:
         return Refusal(400, "invalid_body", f"the request body cannot be read: {error}")
 
@@ -109,21 +114,21 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
     """The call, as the rules see it. On the base-URL door a `provider/` prefix of the model chooses the provider."""
     assert passage.place is not None and passage.provider is not None
     endpoint = passage.place.endpoint
-    provider, model = passage.provider, content.model
-    if model and passage.door == "api":
+    provider, model, request = passage.provider, content.model, flow.request
+    if model and passage.door == "api" and "/" in model:
         split = paths.split_model_prefix(model, provider, passage.snapshot.rules.providers)
         provider, model = split or (provider, model)
-    path, _, query = flow.request.path.partition("?")
+    path, _, query = request.path.partition("?")
     streamed = "stream" in endpoint.name if endpoint.stream == "path" else content.streamed
     return Call(
         id=passage.id,
         time=passage.started,
         caller=passage.caller,
         door=passage.door,
-        method=flow.request.method,
-        scheme=flow.request.scheme,
-        host=flow.request.host,
-        port=flow.request.port,
+        method=request.method,
+        scheme=request.scheme,
+        host=request.host,
+        port=request.port,
         path=path,
         query=query,
         provider=provider,
@@ -133,7 +138,7 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
         model=model,
         requested_model=content.model,
         streamed=streamed,
-        headers=_PlainHeaders(flow.request.headers),
+        headers=_PlainHeaders(request.headers),
         client=passage.client,
         path_model=passage.place.path_model,
     )
@@ -146,22 +151,25 @@ class _PlainHeaders(Mapping[str, str]):
         self._fields = headers.fields
 
     @cached_property
+    def _kept(self) -> Fields:
+        return credentials.strip(self._fields)
+
+    @cached_property
     def _read(self) -> dict[str, str]:
-        fields = credentials.strip(self._fields, upgrade=False)
-        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+        return dict(zip(names_of(self._kept).texts, map(_text, map(_value, self._kept)), strict=True))
 
     def __getitem__(self, name: str) -> str:
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read)
+        # The names are known without a look at the values.
+        return iter(dict.fromkeys(names_of(self._kept).texts))
 
     def __len__(self) -> int:
         return len(self._read)
 
 
-@dataclass(frozen=True, slots=True)
-class Aims:
+class Aims(NamedTuple):
     """What a route comes to: the options for the plan, and how each is put on the wire."""
 
     ask: Ask
@@ -172,7 +180,8 @@ def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: C
     """The targets of the route that have a usable key and know the endpoint, in the order to be tried."""
     finder = _Finder(passage, call)
     options = finder.options(route.targets)
-    too_long, exhausted = finder.options(route.too_long), finder.options(route.exhausted)
+    too_long = finder.options(route.too_long) if route.too_long else ()
+    exhausted = finder.options(route.exhausted) if route.exhausted else ()
     options = arrange(options, route.order, finder.weights(route, options), runtime.chance())
     if not options and not exhausted:
         return finder.refusal or Refusal(503, "no_target", f"route {route.name} has no target")
@@ -185,7 +194,7 @@ def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: C
         known = plans.get(at)
         if known is None:
             known = plans[at] = _equip(finder.aims[at], step.key, call, route, content, query)
-        return known if known.key is step.key else replace(known, key=step.key)
+        return known if known.key is step.key else known._replace(key=step.key)
 
     return Aims(ask, equip)
 
@@ -194,9 +203,9 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
     gateway, first = passage.snapshot.rules.gateway, options[0]
     bound, session = Bindings(), None
     # What belongs to which key does not matter where there is one.
-    if sum(len(option.keys) for group in options for option in group) > 1:
+    if has_choice(*options):
         bound = of_request(call.format, call.path, call.headers, content.plain)
-        if not bound.soft and any(option.provider.rotation == "sticky" for option in first):
+        if not bound.soft and "sticky" in [option.provider.rotation for option in first]:
             members = content.facts.members if content.facts else None
             session = conversation(call.format, call.caller.agent, content.plain, members)
     times = gateway.timeouts
@@ -216,8 +225,7 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Aim:
+class _Aim(NamedTuple):
     provider: Provider
     mapped: paths.Mapped
     model: str | None
@@ -234,8 +242,6 @@ class _Finder:
 
     def options(self, targets: Sequence[Target]) -> tuple[Option, ...]:
         """Those targets that could be called."""
-        if not targets:
-            return ()
         found = [self._option(at, target) for at, target in enumerate(targets)]
         return tuple([option for option in found if option is not None])
 
@@ -296,8 +302,7 @@ def _equip(aim: _Aim, key: Key | None, call: Call, route: Route, content: Conten
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Edits:
+class _Edits(NamedTuple):
     set: Mapping[str, object]
     remove: tuple[str, ...]
     added_usage: bool

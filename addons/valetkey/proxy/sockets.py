@@ -275,14 +275,14 @@ def _route(model: str | None, opened: Call, talk: Talk, plan: WirePlan, rules: R
     if provider not in rules.providers:
         return Refusal(403, "provider_removed", f"{provider} is no longer in the rules; connect again")
     format = talk.format if name else talk.nameless
-    found = routing.route(replace(opened, provider=provider, model=name, requested_model=model, format=format), rules)
+    found = routing.route(opened._replace(provider=provider, model=name, requested_model=model, format=format), rules)
     if isinstance(found, Refusal):
         return found
     here = tuple(target for target in found.targets if target.provider == plan.provider.name)
     if not here:
         text = f"{model} is routed to {found.targets[0]}, and this connection leads to {plan.provider.name}; call it over HTTP"
         return Refusal(403, "routed_elsewhere", f"{text} (route {found.name})")
-    return replace(found, targets=here)
+    return found._replace(targets=here)
 
 
 def _as_routed(ask: Ask, route: Route | None) -> Ask:

@@ -20,6 +20,7 @@ from mitmproxy.tls import TlsData
 from ..model import Refusal, Rules
 from ..policy import callers, egress, identity
 from ..policy.authority import is_address
+from ..policy.headernames import names_of
 from ..policy.identity import Login
 from . import admission, naming, passthrough, refusals
 from .canaryhost import is_canary
@@ -63,7 +64,8 @@ class Tunnels:
     def user(self, flow: http.HTTPFlow) -> Visitor:
         """What the request itself and the tunnel it came through say of who calls."""
         client = flow.client_conn
-        value = flow.request.headers.get(PROXY_AUTHORIZATION)
+        headers = flow.request.headers
+        value = headers.get(PROXY_AUTHORIZATION) if names_of(headers.fields).private else None
         own = identity.read_login(value) if value else None
         exposed = flow.is_replay != "request" and is_exposed(client)
         return Visitor(self._doorkeeper, client.peername[0] if client.peername else "", exposed, self._logins.get(client), own)

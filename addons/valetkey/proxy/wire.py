@@ -5,10 +5,17 @@ The copy is made when the request leaves the stream layer, for the connection it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import compress
+from operator import itemgetter, methodcaller
+from typing import NamedTuple
+
 from mitmproxy import connection, http
 
 from ..errors import WireError
+from ..model import Provider
 from ..policy import credentials, egress
+from ..policy.derived import Derived
 from . import heads
 from .passage import Passage, WirePlan
 from .runtime import Runtime
@@ -16,6 +23,26 @@ from .runtime import Runtime
 _NAMED_BY_AUTHORITY = (b"HTTP/2.0", b"HTTP/3")
 """HTTP versions that name the host in `:authority`."""
 _RANGES = (b"range", b"if-range")
+_name = itemgetter(0)
+_text: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
+
+
+class _There(NamedTuple):
+    """What the rules say of a provider's upstream, as the wire copy and its check need it."""
+
+    scheme: bytes
+    authority: bytes
+    named: bool
+    on_loopback: bool
+
+
+def _read_there(provider: Provider) -> _There:
+    scheme, _, authority = provider.upstream.origin.partition("://")
+    named = provider.upstream.origin != provider.facts.upstream
+    return _There(scheme.encode(), authority.encode(), named, provider.named_on_loopback)
+
+
+_there = Derived(_read_there)
 
 
 def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, runtime: Runtime) -> http.Request:
@@ -29,7 +56,8 @@ def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, ru
     secret = passage.snapshot.vault.reveal(plan.key.id) if plan.key else None
     auth, headers = plan.surface.auth, copy.data.headers
     headers.fields = credentials.wire_headers(headers.fields, auth, plan.key, secret, upgrade=_is_upgrade(headers))
-    _fit(copy, plan)
+    if plan.body is not None or plan.decoded or plan.identity:
+        _fit(copy, plan)
     if passage.place is not None and passage.place.endpoint.results is not None:
         _ask_for_all(copy.data.headers)
     return copy
@@ -79,36 +107,38 @@ def _same[T](value: T) -> T:
 
 def _address(data: http.RequestData, plan: WirePlan) -> None:
     """Point the copy at the plan's upstream, in whichever place its HTTP version names the host."""
-    upstream = plan.provider.upstream
-    authority = upstream.origin.partition("://")[2].encode()
-    data.scheme = upstream.scheme.encode()
-    data.host, data.port = upstream.host, upstream.port
+    upstream, there = plan.provider.upstream, _there(plan.provider)
+    data.scheme, data.host, data.port = there.scheme, upstream.host, upstream.port
     data.path = plan.path.encode()
     fields = data.headers.fields
-    hosts = [at for at, (name, _) in enumerate(fields) if name.lower() == b"host"]
-    others = [field for at, field in enumerate(fields) if at not in hosts] if hosts else list(fields)
+    names = [*map(bytes.lower, map(_name, fields))]
+    at = 0
+    if b"host" in names:
+        at = names.index(b"host")
+        fields = tuple(compress(fields, map(b"host".__ne__, names)))
     if data.http_version in _NAMED_BY_AUTHORITY:
-        data.authority = authority
+        data.authority = there.authority
     else:
         data.authority = b""
-        others.insert(hosts[0] if hosts else 0, (b"Host", authority))
-    data.headers.fields = tuple(others)
+        fields = (*fields[:at], (b"Host", there.authority), *fields[at:])
+    data.headers.fields = fields
 
 
 def _check(data: http.RequestData, plan: WirePlan, server: connection.Server, passage: Passage, runtime: Runtime) -> None:
-    upstream, host_headers = plan.provider.upstream, heads.get_all(data.headers, b"host")
+    provider, host_headers = plan.provider, heads.get_all(data.headers, b"host")
+    there, address, authority = _there(provider), server.address or ("", 0), _text(data.authority)
     facts = egress.Wire(
         key_provider=passage.snapshot.vault.binding(plan.key.id) if plan.key else None,
-        provider=plan.provider.name,
-        upstream=upstream,
-        named_on_loopback=plan.provider.named_on_loopback,
-        dialled_host=server.address[0] if server.address else "",
-        dialled_port=server.address[1] if server.address else 0,
+        provider=provider.name,
+        upstream=provider.upstream,
+        named_on_loopback=there.on_loopback,
+        dialled_host=address[0],
+        dialled_port=address[1],
         tls=bool(server.tls and server.tls_established),
         tls_verified=runtime.tls_verified,
         sni=server.sni,
         scheme=_text(data.scheme),
-        authority=_text(data.authority) or (host_headers[0] if host_headers else ""),
+        authority=authority or (host_headers[0] if host_headers else ""),
         host_headers=host_headers,
         method=_text(data.method),
         path=_text(data.path),
@@ -117,16 +147,12 @@ def _check(data: http.RequestData, plan: WirePlan, server: connection.Server, pa
         via=bool(server.via),
         allow=passage.snapshot.rules.gateway.egress_allow,
         own_ports=runtime.own_ports,
-        open=plan.provider.open,
-        named=upstream.origin != plan.provider.facts.upstream,
+        open=provider.open,
+        named=there.named,
     )
     reason = egress.may_carry(facts)
     if reason:
         raise WireError(502, "credential_withheld", reason)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _is_upgrade(headers: http.Headers) -> bool:
