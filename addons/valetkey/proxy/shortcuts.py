@@ -10,15 +10,21 @@ import logging
 import types
 import typing
 from collections.abc import Callable, Mapping
+from itertools import chain
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 from mitmproxy import http, optmanager
 from mitmproxy.addons.maplocal import MapLocal
 from mitmproxy.utils import typecheck
 
+from . import heads
+
 logger = logging.getLogger(__name__)
 
 _ABSENT = object()
+_TWO, _BYTES = frozenset({2}), frozenset({bytes})
+_text = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 class Shortcut(NamedTuple):
@@ -60,29 +66,51 @@ def differences() -> str | None:
         if vars(shortcut.owner).get(shortcut.name, _ABSENT) is not original:
             return f"{name} is replaced already"
         # `python -O` has no checks of types, and so not the function that makes them.
-        code = getattr(getattr(shortcut.owner, shortcut.name, None), "__code__", None)
-        if not isinstance(code, types.CodeType) or (code.co_argcount, set(code.co_names)) != (
-            shortcut.arguments, set(shortcut.used.split()),
-        ):  # fmt: skip
+        if _likeness(getattr(shortcut.owner, shortcut.name, None)) != (shortcut.arguments, set(shortcut.used.split())):
             return f"{name} is not what it was in mitmproxy 12.2"
     return None
+
+
+def _likeness(function: object) -> tuple[int, set[str]] | None:
+    """By what a function is known; one that any object has is known by nothing."""
+    code = getattr(function, "__code__", None)
+    if isinstance(code, types.CodeType):
+        return code.co_argcount, set(code.co_names)
+    return (0, set()) if function is object.__setattr__ else None
 
 
 # Types of the fields of a message: twelve checks, each of which asks `typing` anew.
 
 _EXACT: dict[type, tuple[tuple[str, frozenset[type]], ...]] = {}
 """For each class of messages, the types that a field may have without any doubt."""
+_SEEN: dict[type, tuple[Callable[[dict[str, Any]], tuple[Any, ...]], set[tuple[type, ...]]]] = {
+    kind: (itemgetter(*(field.name for field in dataclasses.fields(kind))), set())
+    for kind in (http.RequestData, http.ResponseData)
+}
+"""What reads all fields of a message at once, and which types it found that are without any doubt: there are few."""
 
 
 def _post_init(self: http.MessageData) -> None:
     kind = type(self)
+    values_of, seen = _SEEN.get(kind, (None, None))
+    if values_of is None or seen is None:
+        _check_types(self, kind)
+    elif (types_ := tuple(map(type, values_of(self.__dict__)))) not in seen and _check_types(self, kind):
+        seen.add(types_)
+
+
+def _check_types(self: http.MessageData, kind: type) -> bool:
+    """Raise what mitmproxy raises; whether there is no doubt about any of the types."""
     plain = _EXACT.get(kind)
     if plain is None:
         plain = _EXACT[kind] = tuple((field.name, _types_of(field.type)) for field in dataclasses.fields(kind))
+    is_sure = True
     for name, types_ in plain:
         value = getattr(self, name)
         if type(value) not in types_:
+            is_sure = False
             typecheck.check_option_type(name, value, _type_of_field(kind, name))
+    return is_sure
 
 
 def _types_of(annotation: Any) -> frozenset[type]:
@@ -94,15 +122,14 @@ def _type_of_field(kind: type, name: str) -> Any:
     return next(field.type for field in dataclasses.fields(kind) if field.name == name)
 
 
-# Headers: one pass over the fields, without a method call for each.
+# Headers: one pass over the fields for all looks at them, and none with a method call for each field.
 
 
 def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
     if type(self) is not http.Headers:
         return _HEADERS_GET_ALL(self, name)
     wanted = (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else _bytes(name)).lower()
-    found = [value for key, value in self.fields if key.lower() == wanted]
-    return [value.decode("utf-8", "surrogateescape") for value in found]
+    return list(map(_text, heads.raw_values(self, wanted)))
 
 
 def _bytes(name: Any) -> bytes:
@@ -114,24 +141,33 @@ def _bytes(name: Any) -> bytes:
 def _get(self: http.Headers, key: str | bytes, default: Any = None) -> Any:
     if type(self) is not http.Headers:
         return Mapping.get(self, key, default)
-    values = self.get_all(key)
+    values = _get_all(self, key)
     return ", ".join(values) if values else default
 
 
 def _contains(self: http.Headers, key: Any) -> bool:
     if type(self) is not http.Headers:
         return Mapping.__contains__(self, key)
-    return bool(self.get_all(key))
+    return bool(_get_all(self, key))
 
 
 def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
     if headers or type(self) is not http.Headers:
         _HEADERS_INIT(self, fields, **headers)
         return
-    self.fields = made = tuple(tuple(field) for field in fields)
-    for key, value in made:
+    self.fields = made = tuple(map(tuple, fields))
+    if not (_TWO.issuperset(map(len, made)) and _BYTES.issuperset(map(type, chain.from_iterable(made)))):
+        _check_each(made)
+
+
+def _check_each(fields: tuple[Any, ...]) -> None:
+    for key, value in fields:
         if not isinstance(key, bytes) or not isinstance(value, bytes):
             raise TypeError("Header fields must be bytes.")
+
+
+def _as_bytes(self: http.Headers) -> bytes:
+    return b"\r\n".join(map(b": ".join, self.fields)) + b"\r\n" if self.fields else b""
 
 
 # Options: those of plain types are copied twice for each look, to get the same object.
@@ -162,6 +198,8 @@ SHORTCUTS = (
     Shortcut(
         http.Headers, "__init__", _init, 2, "super __init__ fields isinstance bytes TypeError update items _always_bytes replace"
     ),
+    Shortcut(http.Headers, "__setattr__", heads.forget, 0, ""),
+    Shortcut(http.Headers, "__bytes__", _as_bytes, 1, "fields join"),
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
