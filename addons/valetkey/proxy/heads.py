@@ -18,18 +18,20 @@ ByName = Mapping[bytes, bytes]
 SEVERAL: Any = ()
 
 _KEPT = "_valetkey_by_name"
-_TUPLE = frozenset({tuple})
+_TUPLE, _BYTES = frozenset({tuple}), frozenset({bytes})
 _text: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 def by_name(headers: http.Headers) -> ByName | None:
     """What fields say by lower-case name, from one pass for many looks; None where they are not what mitmproxy makes."""
+    if type(headers) is not http.Headers:
+        return None
     kept: tuple[object, ByName] | None = headers.__dict__.get(_KEPT)
     # mitmproxy never changes `fields` in place: others are another object.
     if kept is not None and kept[0] is headers.fields:
         return kept[1]
     made = _read(headers.fields)
-    if made is not None and type(headers) is http.Headers and http.Headers.__setattr__ is forget:
+    if made is not None and http.Headers.__setattr__ is forget:
         headers.__dict__[_KEPT] = (headers.fields, made)
     return made
 
@@ -48,6 +50,8 @@ def _read(fields: tuple[tuple[bytes, bytes], ...]) -> ByName | None:
     try:
         made = {name.lower(): value for name, value in fields}
     except (AttributeError, TypeError, ValueError):
+        return None
+    if not _BYTES.issuperset(map(type, made)):
         return None
     return made if len(made) == len(fields) else _several(fields, made)
 

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 from mitmproxy import http, optmanager
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.net.http import http1
+from mitmproxy.net.http.http1 import read
+from mitmproxy.proxy.layers import http as layers
 from mitmproxy.utils import typecheck
 
-from . import heads
+from . import heads, reading
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ _text = methodcaller("decode", "utf-8", "surrogateescape")
 class Shortcut(NamedTuple):
     """A twin, where it goes, and by what its original is known: how many arguments it takes and the names it uses."""
 
-    owner: type
+    owner: type | types.ModuleType
     name: str
     twin: Callable[..., Any]
     arguments: int
@@ -203,6 +206,23 @@ SHORTCUTS = (
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
+    Shortcut(
+        http1,
+        "expected_http_body_size",
+        reading.expected_http_body_size,
+        2,
+        "headers method upper status_code get validate parse_transfer_encoding parse_content_length typing assert_never",
+    ),
+    Shortcut(
+        layers,
+        "validate_headers",
+        reading.validate_headers,
+        1,
+        "headers fields _valid_header_name match ValueError lower append len is_http11 http_version isinstance Response "
+        "status_code parse_transfer_encoding Request typing assert_never parse_content_length",
+    ),
+    Shortcut(read, "_read_headers", reading.read_headers, 1, "ValueError strip split append Headers"),
+    Shortcut(read, "raise_if_http_version_unknown", reading.raise_if_http_version_unknown, 1, "re match ValueError"),
     Shortcut(
         MapLocal,
         "request",
