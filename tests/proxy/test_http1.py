@@ -576,7 +576,10 @@ def test_the_shorter_ways_lead_where_the_long_ones_do_for_answers(steps):
     assert played(Provider, steps) == played(LongProvider, steps)
 
 
-@given(st.lists(st.sampled_from([b"a", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"b: c"]) | st.binary(max_size=3), max_size=12), CUTS)
+PIECES = st.lists(st.sampled_from([b"a", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"b: c"]) | st.binary(max_size=3), max_size=12)
+
+
+@given(PIECES, CUTS)
 def test_lines_are_taken_apart_as_in_the_parent(parts, cuts):
     found = []
     for buffer in (http1._Buffer(), ReceiveBuffer()):

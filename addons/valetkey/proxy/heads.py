@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from operator import methodcaller
 from typing import Any
 
 from mitmproxy import http
@@ -18,8 +17,7 @@ ByName = Mapping[bytes, bytes]
 SEVERAL: Any = ()
 
 _KEPT = "_valetkey_by_name"
-_TUPLE, _BYTES = frozenset({tuple}), frozenset({bytes})
-_text: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
+_TUPLE = frozenset({tuple})
 
 
 def by_name(headers: http.Headers) -> ByName | None:
@@ -51,8 +49,6 @@ def _read(fields: tuple[tuple[bytes, bytes], ...]) -> ByName | None:
         made = {name.lower(): value for name, value in fields}
     except (AttributeError, TypeError, ValueError):
         return None
-    if not _BYTES.issuperset(map(type, made)):
-        return None
     return made if len(made) == len(fields) else _several(fields, made)
 
 
@@ -76,7 +72,7 @@ def plain(headers: http.Headers) -> dict[str, str]:
 def _joined(fields: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for raw, value in fields:
-        name, text = _text(raw).lower(), _text(value)
+        name, text = raw.decode("utf-8", "surrogateescape").lower(), value.decode("utf-8", "surrogateescape")
         found[name] = f"{found[name]}, {text}" if name in found else text
     return found
 
@@ -84,12 +80,12 @@ def _joined(fields: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
 def get(headers: http.Headers, name: bytes, default: str = "") -> str:
     """The value of the first field of that (lower-case) name."""
     found = raw_values(headers, name)
-    return _text(found[0]) if found else default
+    return found[0].decode("utf-8", "surrogateescape") if found else default
 
 
 def get_all(headers: http.Headers, name: bytes) -> tuple[str, ...]:
     """The values of all fields of that (lower-case) name."""
-    return tuple(map(_text, raw_values(headers, name)))
+    return tuple([value.decode("utf-8", "surrogateescape") for value in raw_values(headers, name)])
 
 
 def raw_values(headers: http.Headers, name: bytes) -> Sequence[bytes]:

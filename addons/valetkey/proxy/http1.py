@@ -71,13 +71,14 @@ def uninstall() -> None:
 class _Buffer(ReceiveBuffer):
     """What came and was not read yet."""
 
-    def maybe_extract_lines(self) -> list[bytearray] | None:
+    def maybe_extract_lines(self) -> list[bytes] | list[bytearray] | None:  # type: ignore[override]  # both are taken for bytes
         """As the parent does; lines that all end alike are taken apart at once."""
-        found = blank_line_regex.search(self._data, self._multiple_lines_search)
+        data = self._data
+        found = blank_line_regex.search(data, self._multiple_lines_search)
         end = found.end() if found else 0
-        if self._data[:1] in b"\r\n" or self._data.count(b"\n", 0, end) != self._data.count(b"\r\n", 0, end) or not end:
+        if not end or data.startswith((b"\n", b"\r\n")) or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
             return super().maybe_extract_lines()
-        return self._extract(end).split(b"\r\n")[:-2]
+        return bytes(self._extract(end)).split(b"\r\n")[:-2]
 
 
 class _Reader(Http1Connection):

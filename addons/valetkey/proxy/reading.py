@@ -6,7 +6,6 @@ Plain is what cannot be read in two ways: fields of tokens, one length in digits
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import methodcaller
 
 from mitmproxy import http
 from mitmproxy.net.http import http1, validate
@@ -18,10 +17,10 @@ _EXPECTED_SIZE, _VALIDATE, _READ_HEADERS = http1.expected_http_body_size, valida
 _CHECK_VERSION = read.raise_if_http_version_unknown
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_BYTES = frozenset({bytes})
+_NO_NAME = (b"", b" ", b"\t")
+"""A line that starts with a blank goes on with the field before it."""
 _DIGITS = 18
 """A length of more is no length."""
-_halves = methodcaller("partition", b":")
 
 
 def expected_http_body_size(request: http.Request, response: http.Response | None = None) -> int | None:
@@ -43,24 +42,38 @@ def _has_body(method: bytes, status: int) -> bool:
 def validate_headers(message: http.Message) -> None:
     """As in mitmproxy."""
     names = heads.by_name(message.headers)
-    if names and b"transfer-encoding" not in names and b"" not in names and not b"".join(names).translate(None, _TOKEN):
-        length = names.get(b"content-length", b"0")
-        if type(length) is bytes:
-            validate.parse_content_length(length)
-            return
-    _VALIDATE(message)
+    if not names or b"transfer-encoding" in names or b"" in names or not _are_tokens(names):
+        _VALIDATE(message)
+        return
+    length = names.get(b"content-length")
+    if length is None:
+        return
+    if type(length) is not bytes:
+        _VALIDATE(message)
+    elif not length.isdigit() or length.startswith(b"0"):
+        validate.parse_content_length(length)
+
+
+def _are_tokens(names: Iterable[bytes]) -> bool:
+    try:
+        return not b"".join(names).translate(None, _TOKEN)
+    except TypeError:
+        return False
 
 
 def read_headers(lines: Iterable[bytes]) -> http.Headers:
     """As in mitmproxy."""
-    if type(lines) is not list or not lines or not _BYTES.issuperset(map(type, lines)):
-        return _READ_HEADERS(lines)
-    names, colons, values = zip(*map(_halves, lines), strict=True)
-    joined = b"".join(names)
-    # A blank may be the start of a line that goes on with the field before it.
-    if b"" in names or b"" in colons or b" " in joined or b"\t" in joined:
-        return _READ_HEADERS(lines)
-    return http.Headers(zip(names, map(bytes.strip, values), strict=True))
+    lines, fields = list(lines), []
+    for line in lines:
+        if type(line) is not bytes:
+            return _READ_HEADERS(lines)
+        name, colon, value = line.partition(b":")
+        if not colon or name[:1] in _NO_NAME:
+            return _READ_HEADERS(lines)
+        fields.append((name, value.strip()))
+    headers = http.Headers()
+    headers.fields = tuple(fields)
+    return headers
 
 
 def raise_if_http_version_unknown(http_version: bytes) -> None:

@@ -10,8 +10,6 @@ import logging
 import types
 import typing
 from collections.abc import Callable, Mapping
-from itertools import chain
-from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 from mitmproxy import http, optmanager
@@ -26,8 +24,6 @@ from . import heads, reading
 logger = logging.getLogger(__name__)
 
 _ABSENT = object()
-_TWO, _BYTES = frozenset({2}), frozenset({bytes})
-_text = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 class Shortcut(NamedTuple):
@@ -86,34 +82,17 @@ def _likeness(function: object) -> tuple[int, set[str]] | None:
 
 _EXACT: dict[type, tuple[tuple[str, frozenset[type]], ...]] = {}
 """For each class of messages, the types that a field may have without any doubt."""
-_SEEN: dict[type, tuple[Callable[[dict[str, Any]], tuple[Any, ...]], set[tuple[type, ...]]]] = {
-    kind: (itemgetter(*(field.name for field in dataclasses.fields(kind))), set())
-    for kind in (http.RequestData, http.ResponseData)
-}
-"""What reads all fields of a message at once, and which types it found that are without any doubt: there are few."""
 
 
 def _post_init(self: http.MessageData) -> None:
     kind = type(self)
-    values_of, seen = _SEEN.get(kind, (None, None))
-    if values_of is None or seen is None:
-        _check_types(self, kind)
-    elif (types_ := tuple(map(type, values_of(self.__dict__)))) not in seen and _check_types(self, kind):
-        seen.add(types_)
-
-
-def _check_types(self: http.MessageData, kind: type) -> bool:
-    """Raise what mitmproxy raises; whether there is no doubt about any of the types."""
     plain = _EXACT.get(kind)
     if plain is None:
         plain = _EXACT[kind] = tuple((field.name, _types_of(field.type)) for field in dataclasses.fields(kind))
-    is_sure = True
     for name, types_ in plain:
         value = getattr(self, name)
         if type(value) not in types_:
-            is_sure = False
             typecheck.check_option_type(name, value, _type_of_field(kind, name))
-    return is_sure
 
 
 def _types_of(annotation: Any) -> frozenset[type]:
@@ -132,7 +111,8 @@ def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
     if type(self) is not http.Headers:
         return _HEADERS_GET_ALL(self, name)
     wanted = (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else _bytes(name)).lower()
-    return list(map(_text, heads.raw_values(self, wanted)))
+    found = heads.raw_values(self, wanted)
+    return [value.decode("utf-8", "surrogateescape") for value in found] if found else []
 
 
 def _bytes(name: Any) -> bytes:
@@ -144,33 +124,24 @@ def _bytes(name: Any) -> bytes:
 def _get(self: http.Headers, key: str | bytes, default: Any = None) -> Any:
     if type(self) is not http.Headers:
         return Mapping.get(self, key, default)
-    values = _get_all(self, key)
+    values = self.get_all(key)
     return ", ".join(values) if values else default
 
 
 def _contains(self: http.Headers, key: Any) -> bool:
     if type(self) is not http.Headers:
         return Mapping.__contains__(self, key)
-    return bool(_get_all(self, key))
+    return bool(self.get_all(key))
 
 
 def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
     if headers or type(self) is not http.Headers:
         _HEADERS_INIT(self, fields, **headers)
         return
-    self.fields = made = tuple(map(tuple, fields))
-    if not (_TWO.issuperset(map(len, made)) and _BYTES.issuperset(map(type, chain.from_iterable(made)))):
-        _check_each(made)
-
-
-def _check_each(fields: tuple[Any, ...]) -> None:
-    for key, value in fields:
+    self.fields = made = tuple(tuple(field) for field in fields)
+    for key, value in made:
         if not isinstance(key, bytes) or not isinstance(value, bytes):
             raise TypeError("Header fields must be bytes.")
-
-
-def _as_bytes(self: http.Headers) -> bytes:
-    return b"\r\n".join(map(b": ".join, self.fields)) + b"\r\n" if self.fields else b""
 
 
 # Options: those of plain types are copied twice for each look, to get the same object.
@@ -202,7 +173,6 @@ SHORTCUTS = (
         http.Headers, "__init__", _init, 2, "super __init__ fields isinstance bytes TypeError update items _always_bytes replace"
     ),
     Shortcut(http.Headers, "__setattr__", heads.forget, 0, ""),
-    Shortcut(http.Headers, "__bytes__", _as_bytes, 1, "fields join"),
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
