@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from weakref import ref
 
 import pytest
+from h11._receivebuffer import ReceiveBuffer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mitmproxy import connection, http
@@ -15,6 +16,8 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, context, events
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import (
+    Http1Client,
+    Http1Server,
     HTTPMode,
     RequestData,
     RequestEndOfMessage,
@@ -26,6 +29,7 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._http1 import Http1Connection
 
 from support import making
 from support.playing import Play, VirtualTime
@@ -418,6 +422,173 @@ def test_whatever_an_agent_sends_ends_nowhere_but_here(chunks):
 @given(chunks=GARBAGE)
 def test_whatever_a_provider_sends_ends_nowhere_but_here(chunks):
     assert len(Provider().feed(*chunks).reader.buf) <= HEAD_LIMIT
+
+
+# ---------------------------------------------------------------- the shorter ways
+
+
+class LongServer(http1.ValetHttp1Server):
+    """Without our shorter ways."""
+
+    _handle_event, send, mark_done = Http1Connection._handle_event, Http1Server.send, Http1Server.mark_done
+    read_body = http1._Reader._read_in_pieces
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.buf = ReceiveBuffer()
+
+
+class LongClient(http1.ValetHttp1Client):
+    """Without our shorter ways."""
+
+    _handle_event, send, mark_done = Http1Connection._handle_event, Http1Client.send, Http1Connection.mark_done
+    read_body = http1._Reader._read_in_pieces
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.buf = ReceiveBuffer()
+
+
+class LongAgent(Agent):
+    def make(self, alarms):
+        return type("Bound", (LongServer,), {"alarms": alarms})(self.context.fork())
+
+
+class LongProvider(Provider):
+    def make(self, _):
+        return LongClient(self.context.fork())
+
+
+LENGTHS = st.sampled_from([{"content-length": "2"}, {"Content-Length": "0"}, {}, {"content-length": ""}, {"content-length": "x"}])
+FRAMES = LENGTHS | st.sampled_from([{"transfer-encoding": "chunked"}, {"transfer-encoding": "gzip"}, {"content-length": "1, 1"}])
+CONNECTIONS = st.sampled_from([{}, {}, {"connection": "close"}, {"connection": "keep-alive"}, {"Connection": "x"}])
+HEADERS = st.tuples(FRAMES, CONNECTIONS).map(lambda both: both[0] | both[1])
+STATUSES = st.sampled_from([200, 200, 204, 304, 404, 101, 500])
+VERSIONS = st.sampled_from(["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0"])
+FIELDS = st.sampled_from(
+    [
+        *(
+            b"content-length: 2",
+            b"Content-Length: 0",
+            b"content-length: 70000",
+            b"transfer-encoding: chunked",
+            b"connection: close",
+        ),
+        *(b"content-length: 02", b"a b: c", b" folded", b"connection: keep-alive", b"host: a", b"content-length: 2"),
+    ]
+)
+BODIES = st.sampled_from([b"", b"{}", b"{}x", b"2\r\n{}\r\n0\r\n\r\n", b"a" * 70_000, b"2\r\n{}\r\n0\r\nx: y\r\n\r\n"])
+ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\n", b"\r\r\n"])
+
+
+def heads_with(lines):
+    return st.tuples(lines, st.lists(FIELDS, max_size=3), ENDS, BODIES).map(
+        lambda told: told[2].join([told[0], *told[1], b"", b""]) + told[3]
+    )
+
+
+ASKED = st.sampled_from([b"POST / HTTP/1.1", b"GET / HTTP/1.0", b"HEAD / HTTP/1.1", b"CONNECT a:443 HTTP/1.1"])
+TOLD = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.0 200", b"HTTP/1.1 204 No", b"HTTP/1.1 101 Up", b"HTTP/1.1 103 Hints"])
+
+
+@st.composite
+def answers(draw):
+    answer = http.Response.make(draw(STATUSES), b"", draw(HEADERS))
+    answer.http_version = draw(VERSIONS)
+    if draw(st.booleans()) and "content-length" in answer.headers:
+        answer.headers.add("Content-Length", "2")
+    return answer
+
+
+@st.composite
+def requests(draw):
+    request = http.Request.make(draw(st.sampled_from(["POST", "HEAD", "CONNECT"])), "http://a/", b"", draw(HEADERS))
+    request.http_version = draw(VERSIONS)
+    return request
+
+
+PARTS = st.lists(st.sampled_from(["head", "data", "nothing", "end"]), max_size=4)
+
+
+def shown(side):
+    reader = side.reader
+    state = reader.state.__name__.replace("_read_in_pieces", "read_body")
+    done = reader.request_done, reader.response_done, reader.request is None, reader.response is None
+    events = [(type(event), event.stream_id, getattr(event, "data", None)) for event in side.out]
+    return state, done, reader.stream_id, events, side.sent, side.closed, side.logged, bytes(reader.buf)
+
+
+def played(kind, steps):
+    """What comes of the same steps; an error ends them."""
+    side = kind()
+    for step, *arguments in steps:
+        try:
+            step(side, *arguments)
+        except Exception as error:
+            return shown(side), type(error), str(error)
+    return shown(side)
+
+
+def feed(side, data, cuts):
+    side.feed(*pieces(data, cuts))
+
+
+def answered(side, answer, parts):
+    number = side.reader.stream_id
+    made = {"head": ResponseHeaders(number, answer), "data": ResponseData(number, b"{}"), "nothing": ResponseData(number, b"")}
+    for part in parts:
+        side.give(made.get(part) or ResponseEndOfMessage(number))
+
+
+def asked(side, number, request, parts):
+    made = {
+        "head": RequestHeaders(number, request, False),
+        "data": RequestData(number, b"{}"),
+        "nothing": RequestData(number, b""),
+    }
+    for part in parts:
+        side.give(made.get(part) or RequestEndOfMessage(number))
+
+
+USUAL = st.just(["head", "data", "end"])
+CUTS = st.lists(st.integers(0, 200), max_size=2)
+
+
+@QUIET
+@given(
+    st.lists(
+        st.tuples(st.just(feed), heads_with(ASKED), CUTS) | st.tuples(st.just(answered), answers(), USUAL | PARTS), max_size=6
+    )
+)
+def test_the_shorter_ways_lead_where_the_long_ones_do_for_requests(steps):
+    assert played(Agent, steps) == played(LongAgent, steps)
+
+
+@QUIET
+@given(
+    st.lists(
+        st.tuples(st.just(feed), heads_with(TOLD), CUTS)
+        | st.tuples(st.just(asked), st.sampled_from([1, 3]), requests(), USUAL | PARTS),
+        max_size=6,
+    )
+)
+def test_the_shorter_ways_lead_where_the_long_ones_do_for_answers(steps):
+    assert played(Provider, steps) == played(LongProvider, steps)
+
+
+PIECES = st.lists(st.sampled_from([b"a", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"b: c"]) | st.binary(max_size=3), max_size=12)
+
+
+@given(PIECES, CUTS)
+def test_lines_are_taken_apart_as_in_the_parent(parts, cuts):
+    found = []
+    for buffer in (http1._Buffer(), ReceiveBuffer()):
+        taken = []
+        for piece in pieces(b"".join(parts), cuts):
+            buffer += piece
+            taken.append(buffer.maybe_extract_lines())
+        found.append((taken, bytes(buffer)))
+    assert found[0] == found[1]
 
 
 # ---------------------------------------------------------------- in the gateway

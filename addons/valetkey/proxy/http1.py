@@ -12,13 +12,24 @@ from collections.abc import Iterator
 from itertools import pairwise
 from types import CodeType
 
-from h11._readers import ChunkedReader
+from h11._readers import ChunkedReader, ContentLengthReader
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from mitmproxy import connection
+from mitmproxy.http import Message, Request
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layers
-from mitmproxy.proxy.layers.http import Http1Client, Http1Server, ResponseHeaders
+from mitmproxy.proxy.layers.http import (
+    Http1Client,
+    Http1Server,
+    HttpEvent,
+    RequestData,
+    RequestEndOfMessage,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+)
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Connection
 from mitmproxy.utils import human
@@ -57,10 +68,68 @@ def uninstall() -> None:
         http_layers.Http1Client = _CLIENT  # type: ignore[misc]
 
 
+class _Buffer(ReceiveBuffer):
+    """What came and was not read yet."""
+
+    def maybe_extract_lines(self) -> list[bytes] | list[bytearray] | None:  # type: ignore[override]  # both are taken for bytes
+        """As the parent does; lines that all end alike are taken apart at once."""
+        data = self._data
+        found = blank_line_regex.search(data, self._multiple_lines_search)
+        end = found.end() if found else 0
+        if not end or data.startswith((b"\n", b"\r\n")) or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
+            return super().maybe_extract_lines()
+        return bytes(self._extract(end)).split(b"\r\n")[:-2]
+
+
 class _Reader(Http1Connection):
     """What both sides do alike."""
 
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does, without a generator around those that it calls."""
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, events.DataReceived) and self.state != self.passthrough:
+            self.buf += event.data
+        steps: layer.CommandGenerator[None] = self.state(event)
+        return steps
+
+    def _stays_open(self) -> bool:
+        """Whether a connection surely stays open after a call, and nothing came ahead. The parent knows about all others."""
+        request, response = self.request, self.response
+        if request is None or response is None or self.buf:
+            return False
+        asked, answered = request.data, response.data
+        if asked.http_version != b"HTTP/1.1" or answered.http_version != b"HTTP/1.1" or asked.method.upper() == b"CONNECT":
+            return False
+        asks, answers = heads.by_name(asked.headers), heads.by_name(answered.headers)
+        if asks is None or answers is None or b"connection" in asks or b"connection" in answers or answered.status_code == 101:
+            return False
+        length = answers.get(b"content-length")
+        return type(length) is bytes and length != b"" and b"transfer-encoding" not in answers
+
+    def _next_call(self) -> None:
+        self.request_done = self.response_done = False
+        self.request = self.response = None
+        self.state = self.read_headers
+
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As the parent does; a body of known length takes a shorter way."""
+        reader = self.body_reader
+        if type(reader) is ContentLengthReader and isinstance(event, events.DataReceived):
+            return self._read_counted(reader)
+        return self._read_in_pieces(event)
+
+    def _read_counted(self, reader: ContentLengthReader) -> layer.CommandGenerator[None]:
+        assert self.stream_id is not None
+        data = self.buf.maybe_extract_at_most(reader._remaining)
+        if data is not None:
+            reader._remaining -= len(data)
+            yield ReceiveHttp(self.ReceiveData(self.stream_id, bytes(data)))
+        if reader._remaining == 0:
+            yield from self._end_body()
+        yield from self._check_rest()
+
+    def _read_in_pieces(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does, but chunks that came together go on together, and trailers are dropped, which may hold a key."""
         pieces: list[bytes] = []
         try:
@@ -77,6 +146,9 @@ class _Reader(Http1Connection):
             if pieces:
                 yield from self._received(pieces)
             yield from self._end_body()
+        yield from self._check_rest()
+
+    def _check_rest(self) -> layer.CommandGenerator[None]:
         if len(self.buf) > HEAD_LIMIT and self.state == self.read_body:
             yield from self._fail(f"more than {HEAD_LIMIT} bytes around a chunk")
 
@@ -107,7 +179,7 @@ class _Reader(Http1Connection):
     def _fail(self, text: str) -> layer.CommandGenerator[None]:
         """End the connection and the call on it, as the parent does for what it cannot read."""
         assert self.stream_id is not None
-        self.buf = ReceiveBuffer()
+        self.buf = _Buffer()
         self.state = self.done
         yield commands.CloseConnection(self.conn)
         yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, text, self.ReceiveProtocolError.code))
@@ -116,9 +188,8 @@ class _Reader(Http1Connection):
         return len(self.buf) > HEAD_LIMIT and not blank_line_regex.search(bytes(self.buf)[:HEAD_LIMIT])
 
     def _skip_empty_lines(self) -> None:
-        held = bytes(self.buf).lstrip(b"\r\n")
-        self.buf = ReceiveBuffer()
-        self.buf += held
+        held = bytes(self.buf)
+        self.buf.maybe_extract_at_most(len(held) - len(held.lstrip(b"\r\n")))
 
 
 class ValetHttp1Server(_Reader, Http1Server):
@@ -127,6 +198,39 @@ class ValetHttp1Server(_Reader, Http1Server):
     alarms: Alarms
     timer: Timer | None = None
     """Set while a head is not complete."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.buf = _Buffer()
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """As the parent does; what follows the head of an answer without a transfer coding takes a shorter way."""
+        if (
+            isinstance(event, ResponseData | ResponseEndOfMessage)
+            and event.stream_id == self.stream_id
+            and self.request is not None
+            and self.response is not None
+            and _has_no_coding(self.response)
+        ):
+            return self._send_uncoded(event)
+        return super().send(event)
+
+    def _send_uncoded(self, event: ResponseData | ResponseEndOfMessage) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseEndOfMessage):
+            yield from self.mark_done(response=True)
+        elif event.data:
+            yield commands.SendData(self.conn, event.data)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """As the parent does; the plain end of a call takes a shorter way."""
+        if request and not response and not self.response_done:
+            self.request_done, self.state = True, self.wait
+            return _nothing()
+        if response and self.request_done and self._stays_open():
+            self._next_call()
+            self.stream_id += 2
+            return _nothing()
+        return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """As the parent does, within bounds of size and time."""
@@ -187,7 +291,7 @@ class ValetHttp1Server(_Reader, Http1Server):
 
     def _forget(self) -> None:
         self.alarms.cancel(self)
-        self.buf = ReceiveBuffer()
+        self.buf = _Buffer()
 
 
 class _Late:
@@ -205,6 +309,40 @@ class ValetHttp1Client(_Reader, Http1Client):
 
     _interim = 0
     """Bytes of interim answers since the request."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.buf = _Buffer()
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """As the parent does; what follows the head of a request without a transfer coding takes a shorter way."""
+        if (
+            isinstance(event, RequestData | RequestEndOfMessage)
+            and event.stream_id == self.stream_id
+            and self.request is not None
+            and _has_no_coding(self.request)
+        ):
+            return self._send_uncoded(event, self.request)
+        return super().send(event)
+
+    def _send_uncoded(self, event: RequestData | RequestEndOfMessage, request: Request) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestEndOfMessage):
+            if http1.expected_http_body_size(request, self.response) == -1:
+                yield commands.CloseTcpConnection(self.conn, half_close=True)
+            yield from self.mark_done(request=True)
+        elif event.data:
+            yield commands.SendData(self.conn, event.data)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """As the parent does; the plain end of a call takes a shorter way."""
+        if request and not response and not self.response_done:
+            self.request_done = True
+            return _nothing()
+        if response and self.request_done and self._stays_open():
+            self._next_call()
+            self.stream_id = None
+            return _nothing()
+        return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """As the parent does, within a bound of size; interim answers are dropped, since the gateway gives its own `100`."""
@@ -229,6 +367,15 @@ class ValetHttp1Client(_Reader, Http1Client):
         yield from self._fail(f"the head of the answer is longer than {HEAD_LIMIT} bytes")
 
 
+def _has_no_coding(message: Message) -> bool:
+    names = heads.by_name(message.headers)
+    return names is not None and b"transfer-encoding" not in names
+
+
+def _nothing() -> layer.CommandGenerator[None]:
+    yield from ()
+
+
 def _is_interim(command: commands.Command) -> bool:
     """Whether this is the head of an answer that another one follows (RFC 9110, 15.2); after a 101 none does."""
     if not isinstance(command, ReceiveHttp) or not isinstance(command.event, ResponseHeaders):
@@ -247,6 +394,31 @@ _RELIED_UPON: dict[str, tuple[object, int, str]] = {
         "stream_id isinstance events DataReceived body_reader buf ConnectionClosed read_eof AssertionError h11 ProtocolError "
         "commands CloseConnection conn ReceiveHttp ReceiveProtocolError code Data bytes data ReceiveData EndOfMessage request "
         "headers NotImplementedError method upper ReceiveEndOfMessage Http1Server mark_done",
+    ),
+    "Http1Connection.mark_done": (
+        Http1Connection.mark_done,
+        1,
+        "request_done response_done request response should_make_pipe make_pipe http1 expected_http_body_size ValueError "
+        "connection_close http_version headers is_http2 is_http3 isinstance Http1Client commands CloseConnection conn done state "
+        "Http1Server stream_id read_headers buf events DataReceived",
+    ),
+    "Http1Server.mark_done": (
+        Http1Server.mark_done, 1, "super mark_done request_done response_done wait state",
+    ),
+    "Http1Server.send": (
+        Http1Server.send,
+        2,
+        "stream_id isinstance ResponseHeaders response is_http2 is_http3 copy http_version status_codes RESPONSES get "
+        "status_code reason len http1 assemble_response_head commands SendData conn ResponseData headers lower data "
+        "ResponseEndOfMessage request method upper mark_done ResponseProtocolError state ConnectionState CAN_WRITE code "
+        "http_status_code make_error_response message CloseConnection AssertionError",
+    ),
+    "Http1Client.send": (
+        Http1Client.send,
+        2,
+        "isinstance RequestProtocolError commands CloseConnection conn stream_id RequestHeaders request is_http2 is_http3 copy "
+        "http_version headers authority insert get_all len join http1 assemble_request_head SendData RequestData get lower data "
+        "RequestEndOfMessage expected_http_body_size response CloseTcpConnection mark_done AssertionError",
     ),
     "Http1Connection.wait": (
         Http1Connection.wait,
@@ -270,6 +442,14 @@ _RELIED_UPON: dict[str, tuple[object, int, str]] = {
         "read_response_head response expected_http_body_size ValueError ReceiveHttp ResponseProtocolError ErrorCode "
         "GENERIC_SERVER_ERROR ResponseHeaders make_body_reader body_reader read_body state ConnectionClosed ConnectionState "
         "CAN_WRITE AssertionError",
+    ),
+    "ContentLengthReader.__call__": (
+        ContentLengthReader.__call__, 2, "_remaining EndOfMessage maybe_extract_at_most len Data",
+    ),
+    "ReceiveBuffer.maybe_extract_lines": (
+        ReceiveBuffer.maybe_extract_lines,
+        1,
+        "_data _extract blank_line_regex search _multiple_lines_search max len span split endswith",
     ),
     "ChunkedReader.__call__": (
         ChunkedReader.__call__,

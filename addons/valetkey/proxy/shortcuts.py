@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 
 from mitmproxy import http, optmanager
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.net.http import http1
+from mitmproxy.net.http.http1 import read
+from mitmproxy.proxy.layers import http as layers
 from mitmproxy.utils import typecheck
+
+from . import heads, reading
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +29,7 @@ _ABSENT = object()
 class Shortcut(NamedTuple):
     """A twin, where it goes, and by what its original is known: how many arguments it takes and the names it uses."""
 
-    owner: type
+    owner: type | types.ModuleType
     name: str
     twin: Callable[..., Any]
     arguments: int
@@ -60,12 +65,17 @@ def differences() -> str | None:
         if vars(shortcut.owner).get(shortcut.name, _ABSENT) is not original:
             return f"{name} is replaced already"
         # `python -O` has no checks of types, and so not the function that makes them.
-        code = getattr(getattr(shortcut.owner, shortcut.name, None), "__code__", None)
-        if not isinstance(code, types.CodeType) or (code.co_argcount, set(code.co_names)) != (
-            shortcut.arguments, set(shortcut.used.split()),
-        ):  # fmt: skip
+        if _likeness(getattr(shortcut.owner, shortcut.name, None)) != (shortcut.arguments, set(shortcut.used.split())):
             return f"{name} is not what it was in mitmproxy 12.2"
     return None
+
+
+def _likeness(function: object) -> tuple[int, set[str]] | None:
+    """By what a function is known; one that any object has is known by nothing."""
+    code = getattr(function, "__code__", None)
+    if isinstance(code, types.CodeType):
+        return code.co_argcount, set(code.co_names)
+    return (0, set()) if function is object.__setattr__ else None
 
 
 # Types of the fields of a message: twelve checks, each of which asks `typing` anew.
@@ -94,15 +104,15 @@ def _type_of_field(kind: type, name: str) -> Any:
     return next(field.type for field in dataclasses.fields(kind) if field.name == name)
 
 
-# Headers: one pass over the fields, without a method call for each.
+# Headers: one pass over the fields for all looks at them, and none with a method call for each field.
 
 
 def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
     if type(self) is not http.Headers:
         return _HEADERS_GET_ALL(self, name)
     wanted = (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else _bytes(name)).lower()
-    found = [value for key, value in self.fields if key.lower() == wanted]
-    return [value.decode("utf-8", "surrogateescape") for value in found]
+    found = heads.raw_values(self, wanted)
+    return [value.decode("utf-8", "surrogateescape") for value in found] if found else []
 
 
 def _bytes(name: Any) -> bytes:
@@ -162,9 +172,27 @@ SHORTCUTS = (
     Shortcut(
         http.Headers, "__init__", _init, 2, "super __init__ fields isinstance bytes TypeError update items _always_bytes replace"
     ),
+    Shortcut(http.Headers, "__setattr__", heads.forget, 0, ""),
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
+    Shortcut(
+        http1,
+        "expected_http_body_size",
+        reading.expected_http_body_size,
+        2,
+        "headers method upper status_code get validate parse_transfer_encoding parse_content_length typing assert_never",
+    ),
+    Shortcut(
+        layers,
+        "validate_headers",
+        reading.validate_headers,
+        1,
+        "headers fields _valid_header_name match ValueError lower append len is_http11 http_version isinstance Response "
+        "status_code parse_transfer_encoding Request typing assert_never parse_content_length",
+    ),
+    Shortcut(read, "_read_headers", reading.read_headers, 1, "ValueError strip split append Headers"),
+    Shortcut(read, "raise_if_http_version_unknown", reading.raise_if_http_version_unknown, 1, "re match ValueError"),
     Shortcut(
         MapLocal,
         "request",
