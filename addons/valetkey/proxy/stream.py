@@ -153,13 +153,16 @@ class ValetStream(AttemptingStream):
                 logger.exception("valetkey: defect in the stream layer; the call is refused")
                 yield from self._end_on(DEFECT, Outcome.GATEWAY)
                 return
-            if isinstance(command, commands.StartHook) and self.debug is None and driving.hook_is_over(command):
-                reply = None
+            if command.blocking is True and isinstance(command, commands.StartHook) and self._is_over_at_once(command):
+                reply = None  # blocking is a layer where one inside waits for the end: in a tunnel
             elif type(command) is SendHttp and (reader := self._reader_of(command.connection)) is not None:
                 yield from reader.send(command.event)
                 reply = None
             else:
                 reply = yield command
+
+    def _is_over_at_once(self, hook: commands.StartHook) -> bool:
+        return self.debug is None and driving.hook_is_over(hook)
 
     def _reader_of(self, to: connection.Connection) -> Http1Connection | None:
         """Where a command for a connection leads to, if nothing lies between: an HTTP/1 reader that waits for nothing."""
