@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mitmproxy import addonmanager, eventsequence, exceptions, options
 from mitmproxy import hooks as mitm_hooks
 from mitmproxy.addonmanager import AddonManager
-from mitmproxy.addons import asgiapp, onboarding
+from mitmproxy.addons import asgiapp, keepserving, onboarding
 from mitmproxy.addons.script import Script
 from mitmproxy.log import AddLogHook, LogEntry
 from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
@@ -800,6 +800,27 @@ def test_one_look_serves_the_hook_and_its_update(monkeypatch):
     hooks.run_plain(world.manager, EVENTS["request"]())
     monkeypatch.setattr(hooks, "_stands", None)
     assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
+
+
+def heard_after(addon):
+    """How many hooks go by until a handler is called that was put on an addon at run time."""
+    world, heard = World([CALM], cached=True), []
+    world.manager.chain.append(addon)
+    hooks.run_plain(world.manager, EVENTS["request"]())
+    addon.request = heard.append
+    for number in range(3 * hooks.EVERY):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+        if heard:
+            return number
+    return None
+
+
+def test_a_handler_that_an_addon_gets_at_run_time_is_called_from_the_next_hook_on():
+    assert heard_after(SimpleNamespace()) == 0
+
+
+def test_one_that_an_addon_of_mitmproxys_own_gets_is_found_before_long():
+    assert 0 < heard_after(keepserving.KeepServing()) <= hooks.EVERY
 
 
 def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mitmproxy import http, optmanager
+from mitmproxy import connection, http, optmanager
 from mitmproxy.addons import maplocal
+from mitmproxy.proxy.context import Context
 from mitmproxy.test import tflow, tutils
 
 from valetkey.proxy import shortcuts
@@ -259,6 +260,8 @@ def test_these_have_twins():
         *(f"Headers.{name}" for name in fields),
         *reading,
         "MapLocal.request",
+        "Context.fork",
+        "Connection.__eq__",
         "_Option.current",
     ]
 
@@ -378,3 +381,46 @@ def test_without_a_file_no_address_is_written_out(monkeypatch):
     monkeypatch.setattr(http.Request, "pretty_url", property(lambda self: pytest.fail("it was")))
     shortcuts.install()
     assert mapped() is None
+
+
+CLIENT = connection.Client(peername=("192.0.2.1", 1), sockname=("192.0.2.2", 2))
+SERVER = connection.Server(address=("server", 1))
+
+
+class OwnContext(Context):
+    """A user's."""
+
+
+class OwnServer(connection.Server):
+    """A user's."""
+
+
+def forked(kind):
+    """A copy of a context: all that it has, and whether its layers are a list of its own."""
+    context = kind(CLIENT, "options")
+    context.server, context.more = SERVER, "more"
+    context.layers.append("layer")
+    made = context.fork()
+    return type(made), vars(made), made.layers is context.layers
+
+
+@pytest.mark.parametrize("kind", [Context, OwnContext])
+def test_a_context_is_copied(kind):
+    assert same(lambda: forked(kind))
+
+
+@pytest.mark.parametrize("one", [CLIENT, SERVER, OwnServer(address=None)], ids=["client", "server", "own"])
+@pytest.mark.parametrize(
+    "other",
+    [CLIENT, SERVER, SERVER.copy(), OwnServer(address=None), SERVER.id, None],
+    ids=["client", "server", "copy", "own", "id", "none"],
+)
+def test_connections_are_compared(one, other):
+    assert same(lambda: (one == other, one != other, other == one))
+
+
+def test_a_saved_connection_is_the_same_as_the_one_that_it_was():
+    other = connection.Server(address=None)
+    other.id = SERVER.id
+    assert shortcuts.install()
+    assert other == SERVER

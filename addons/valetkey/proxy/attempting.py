@@ -383,6 +383,8 @@ class AttemptingStream(HttpStream):
         `timestamp_end` is set after the last event of a connection, so none can still come.
         """
         parent = self._parent
+        if not any(known.timestamp_end for known in parent.connections):
+            return
         used = {stream.context.server for stream in parent.streams.values()}
         for known in [each for each in parent.connections if isinstance(each, connection.Server) and each.timestamp_end]:
             if known not in used and not known.connected:

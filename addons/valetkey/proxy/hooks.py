@@ -11,9 +11,11 @@ Where all listeners of a hook are plain functions, the hook and its `update` run
 for all that cannot change in between. What turns out otherwise goes on from where it stands in the long way.
 
 Addons whose attributes run code (properties, `__getattr__`) are always left to mitmproxy, with all that is nested beside them.
-Three differences remain. The argument is read from the hook once per event, not once per handler. A handler that fails
-without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would stand. And a
-property that is put on the class of a loaded addon at run time may be read more often, and before the listeners are called.
+Four differences remain. A handler that is put on one of mitmproxy's own addons, or on its class, at run time is found after
+`EVERY` hooks at the latest, not at the next one. The argument is read from the hook once per event, not once per handler. A
+handler that fails without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would
+stand. And a property that is put on the class of a loaded addon at run time may be read more often, and before the listeners
+are called.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE = 64
 """At most so many events of a class are left to mitmproxy after its plan failed again and again."""
+EVERY = 64
+"""Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers."""
 DEPTH = 20
 """Addons nested deeper than this (or in a circle) are left to mitmproxy."""
 _FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})
@@ -70,8 +74,9 @@ type Look = tuple[list[object], list[object], Sequence[object], Sequence[str], S
 not have."""
 type Span = tuple[int, Sequence[object], repeat[str], Look]
 """Listeners that are called after one look: position of the first one's step; the listeners; the name of the hook."""
-type Flat = tuple[Plan, str, tuple[Span, ...], bool]
-"""A plan for one loop; the field of the hook; whether the last look finds that nobody listens to `update` either."""
+type Flat = tuple[Plan, str, tuple[Span, ...], tuple[Span, ...], bool]
+"""A plan for one loop; the field of the hook; listeners with all looks, and with those alone where something is to be expected;
+whether the last look finds that nobody listens to `update` either."""
 type Rest = Coroutine[Any, Any, None]
 
 
@@ -178,6 +183,8 @@ class HookDispatch:
         self._fields: dict[type[Hook], str] = {}
         self._paused: dict[type[Hook], int] = {}
         self._strikes: dict[type[Hook], int] = {}
+        self._until_look = 0
+        """Hooks until it is looked at all addons."""
         self.is_ahead = False
         """Whether an event runs that has no task of its own."""
 
@@ -195,7 +202,12 @@ class HookDispatch:
         flat = self._flats.get(kind) or self._flatten(kind)
         if flat is None or manager.trigger_event is not self._own:
             return None
-        plan, field, spans, updated = flat
+        plan, field, spans, short, updated = flat
+        self._until_look -= 1
+        if self._until_look >= 0:
+            spans = short
+        else:
+            self._until_look = EVERY
         argument, chain = getattr(hook, field), manager.chain
         handlers: list[Any]
         for at, listeners, names, (lives, contents, holders, attributes, values, objects, absent) in spans:
@@ -558,10 +570,13 @@ def _drawn_together(steps: list[Step], name: str) -> list[Step]:
     return made
 
 
+def _is_own(addon: object) -> bool:
+    """Whether an addon is mitmproxy's or ours."""
+    return type(addon).__module__.startswith(("mitmproxy.addons.", f"{__name__.partition('.')[0]}."))
+
+
 def _is_known(listener: object, name: str) -> bool:
-    kind = type(listener)
-    ours = kind.__module__.startswith(("mitmproxy.addons.", f"{__name__.partition('.')[0]}."))
-    if listener is _WHOLE or not ours or name in getattr(listener, "__dict__", ()):
+    if listener is _WHOLE or not _is_own(listener) or name in getattr(listener, "__dict__", ()):
         return False
     return not inspect.iscoroutinefunction(getattr(listener, name))
 
@@ -590,15 +605,20 @@ def _flat(plan: Plan, update: Plan) -> Flat:
             spans[-1][1].append(step[1])
     if updated := not update[1]:
         spans[-1] = (*spans[-1][:2], _with_looks_of(spans[-1][2], update[2]))
-    return plan, field, tuple((at, listeners, repeat(name), _look(step)) for at, listeners, step in spans), updated
+    full, short = (
+        tuple((at, listeners, repeat(name), _look(step, is_short)) for at, listeners, step in spans) for is_short in (False, True)
+    )
+    return plan, field, full, short, updated
 
 
-def _look(step: Step) -> Look:
+def _look(step: Step, is_short: bool) -> Look:
+    """What to look at; in short, without those of which nothing else is to be expected."""
     _, _, objects, names, nested, _ = step
     assert objects is not None
     opened, contents = nested or ((), ())
     holders = {(id(holder), name, id(value)): (holder, name, value) for holder, name, value in opened}
-    silent = {(id(each), name): (each, name) for each, name in zip(objects, names, strict=True)}
+    pairs = [(each, name) for each, name in zip(objects, names, strict=True) if not (is_short and _is_own(each))]
+    silent = {(id(each), name): (each, name) for each, name in pairs}
     lists: list[tuple[object, object]] = []
     for live, content in contents:
         if not any(live is known and content == same for known, same in lists):

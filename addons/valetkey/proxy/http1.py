@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from types import CodeType
+from typing import ClassVar
 
 from h11._readers import ChunkedReader, ContentLengthReader
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
@@ -46,6 +47,7 @@ _SERVER, _CLIENT = Http1Server, Http1Client
 
 HEAD_SECONDS = 30.0
 """Seconds from the first byte of a request's head to its last. A connection on which nothing was sent may idle."""
+_ASKS, _ANSWERS = (RequestData, RequestEndOfMessage), (ResponseData, ResponseEndOfMessage)
 AHEAD_LIMIT = 1 << 20
 """Bytes that a client may send ahead while it waits for an answer; they are read after it."""
 
@@ -83,6 +85,8 @@ class _Buffer(ReceiveBuffer):
 
 class _Reader(Http1Connection):
     """What both sides do alike."""
+
+    reads_requests: ClassVar[bool]
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does, without a generator around those that it calls."""
@@ -173,8 +177,7 @@ class _Reader(Http1Connection):
         assert self.stream_id is not None and self.request is not None
         if self.request.data.method.upper() != b"CONNECT":
             yield ReceiveHttp(self.ReceiveEndOfMessage(self.stream_id))
-        is_request = isinstance(self, Http1Server)
-        yield from self.mark_done(request=is_request, response=not is_request)
+        yield from self.mark_done(request=self.reads_requests, response=not self.reads_requests)
 
     def _fail(self, text: str) -> layer.CommandGenerator[None]:
         """End the connection and the call on it, as the parent does for what it cannot read."""
@@ -195,6 +198,7 @@ class _Reader(Http1Connection):
 class ValetHttp1Server(_Reader, Http1Server):
     """Reads what an agent sends."""
 
+    reads_requests = True
     alarms: Alarms
     timer: Timer | None = None
     """Set while a head is not complete."""
@@ -206,7 +210,7 @@ class ValetHttp1Server(_Reader, Http1Server):
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """As the parent does; what follows the head of an answer without a transfer coding takes a shorter way."""
         if (
-            isinstance(event, ResponseData | ResponseEndOfMessage)
+            isinstance(event, _ANSWERS)
             and event.stream_id == self.stream_id
             and self.request is not None
             and self.response is not None
@@ -307,6 +311,7 @@ class _Late:
 class ValetHttp1Client(_Reader, Http1Client):
     """Reads what a provider sends."""
 
+    reads_requests = False
     _interim = 0
     """Bytes of interim answers since the request."""
 
@@ -317,7 +322,7 @@ class ValetHttp1Client(_Reader, Http1Client):
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """As the parent does; what follows the head of a request without a transfer coding takes a shorter way."""
         if (
-            isinstance(event, RequestData | RequestEndOfMessage)
+            isinstance(event, _ASKS)
             and event.stream_id == self.stream_id
             and self.request is not None
             and _has_no_coding(self.request)

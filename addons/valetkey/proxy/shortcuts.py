@@ -12,10 +12,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mitmproxy import http, optmanager
+from mitmproxy import connection, http, optmanager
 from mitmproxy.addons.maplocal import MapLocal
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.http1 import read
+from mitmproxy.proxy import context
 from mitmproxy.proxy.layers import http as layers
 from mitmproxy.utils import typecheck
 
@@ -167,6 +168,30 @@ def _maps_locally(self: MapLocal, flow: http.HTTPFlow) -> None:
         _map_local(self, flow)
 
 
+# A context is copied for every stream, with a connection to nowhere that is thrown away at once: the dearest part of it.
+
+
+def _fork(self: context.Context) -> context.Context:
+    if type(self) is not context.Context:
+        return _FORK(self)
+    made = object.__new__(context.Context)
+    made.client, made.options, made.server, made.layers = self.client, self.options, self.server, self.layers.copy()
+    return made
+
+
+# Connections are compared for every event; `isinstance` with an abstract class is a call of some length.
+
+_CONNECTIONS = frozenset({connection.Client, connection.Server})
+
+
+def _is_same_connection(self: connection.Connection, other: Any) -> bool:
+    if type(other) in _CONNECTIONS or isinstance(other, connection.Connection):
+        return bool(self.id == other.id)
+    return False
+
+
+_FORK: Callable[[context.Context], context.Context] = context.Context.fork
+
 SHORTCUTS = (
     Shortcut(http.MessageData, "__post_init__", _post_init, 1, "fields getattr name typecheck check_option_type type"),
     Shortcut(
@@ -201,6 +226,8 @@ SHORTCUTS = (
         "response error live request pretty_url replacements matches re search regex local_path is_file file_candidates extend "
         "version MITMPROXY mimetypes guess_type str read_bytes OSError logging warning http Response make join info",
     ),
+    Shortcut(context.Context, "fork", _fork, 1, "Context client options server layers copy"),
+    Shortcut(connection.Connection, "__eq__", _is_same_connection, 2, "isinstance Connection id"),
     Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
 )
 _ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)

@@ -166,8 +166,11 @@ class ValetStream(AttemptingStream):
 
     def _reader_of(self, to: connection.Connection) -> Http1Connection | None:
         """Where a command for a connection leads to, if nothing lies between: an HTTP/1 reader that waits for nothing."""
-        reader = self._parent.connections.get(to)
-        return reader if isinstance(reader, Http1Connection) and reader._paused is None and reader.debug is None else None
+        reader: Any = self._parent.connections.get(to)
+        kind = type(reader)
+        # Not `isinstance`: these are abstract classes, for which it is a call of some length.
+        is_plain = kind is http_layers.Http1Server or kind is http_layers.Http1Client
+        return reader if is_plain and reader._paused is None and reader.debug is None else None
 
     def _end_on(self, refusal: Refusal, outcome: Outcome) -> layer.CommandGenerator[None]:
         """End the call here and now: no hook is trusted to run any more."""
