@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from weakref import ref
 
 from mitmproxy import ctx, http
 
@@ -156,10 +157,11 @@ class ValetAnswers:
     def _open_pump(self, answer: http.Response, passage: Passage) -> Pump:
         plan = passage.plan
         tap = measuring.open_tap(self.runtime, answer, passage)
+        held = ref(passage)  # which holds the pump
         strip = plan is not None and plan.strip_usage_chunk and not heads.get(answer.headers, b"content-encoding")
         return Pump(
             tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage),
-            scrub=echo.stream(answer, passage), on_echo=lambda: echo.note(passage),
+            scrub=echo.stream(answer, passage), on_echo=lambda: echo.note(marked) if (marked := held()) is not None else None,
         )  # fmt: skip
 
 

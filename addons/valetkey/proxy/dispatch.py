@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from weakref import proxy
 
 from mitmproxy import http
 
@@ -42,7 +43,8 @@ class Dispatch:
     """Runs the attempts. `equip` makes the wire plan of a step."""
 
     def __init__(self, runtime: Runtime, passage: Passage, ask: Ask, equip: Callable[[Try], WirePlan]) -> None:
-        self._runtime, self._passage, self._equip = runtime, passage, equip
+        self._runtime, self._equip = runtime, equip
+        self._passage: Passage = proxy(passage)  # which holds this
         self._ask = ask
         self._plan: Generator[failover.Step, Report, Ending] | None = None
         self._use: Use | None = None

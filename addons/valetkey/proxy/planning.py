@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter, methodcaller
 from typing import NamedTuple
+from weakref import ref
 
 from mitmproxy import http
 
@@ -187,13 +188,14 @@ def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: C
         return finder.refusal or Refusal(503, "no_target", f"route {route.name} has no target")
     ask = _ask(runtime, passage, call, content, (options or exhausted, too_long, exhausted if options else ()))
     plans: dict[int, WirePlan] = {}
+    aims = finder.aims  # not the finder, which holds the passage, and so itself
 
     def equip(step: Try) -> WirePlan:
         """The body is edited once per target."""
         at = step.option.at
         known = plans.get(at)
         if known is None:
-            known = plans[at] = _equip(finder.aims[at], step.key, call, route, content, query)
+            known = plans[at] = _equip(aims[at], step.key, call, route, content, query)
         return known if known.key is step.key else known._replace(key=step.key)
 
     return Aims(ask, equip)
@@ -208,7 +210,7 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
         if not bound.soft and "sticky" in [option.provider.rotation for option in first]:
             members = content.facts.members if content.facts else None
             session = conversation(call.format, call.caller.agent, content.plain, members)
-    times = gateway.timeouts
+    times, held = gateway.timeouts, ref(passage)
     return Ask(
         options=first,
         too_long=options[1],
@@ -221,7 +223,7 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
         hard=bound.hard,
         soft=bound.soft,
         session=session,
-        wake=lambda: passage.wake(),
+        wake=lambda: waiting.wake() if (waiting := held()) is not None else None,
     )
 
 

@@ -81,6 +81,8 @@ class ValetStream(AttemptingStream):
     """Whether response headers have gone to the agent."""
     _asked = False
     """Whether request headers have gone to the provider."""
+    _is_dropped = False
+    """Whether mitmproxy has done with this stream."""
 
     # The short way for the pieces of a stream, of which there are many.
 
@@ -116,6 +118,8 @@ class ValetStream(AttemptingStream):
     # The guard around every step.
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self._is_dropped:
+            return _nothing()
         kind = type(event)
         if kind is RequestHeaders or kind is RequestData or kind is RequestEndOfMessage:
             return self._guard(self.client_state(event))
@@ -145,6 +149,8 @@ class ValetStream(AttemptingStream):
                 command = steps.send(reply)
                 command = self._leaving(command)
             except StopIteration:
+                if self._is_dropped:
+                    self._let_go()
                 return
             except WireError as error:
                 yield from self._end_on(Refusal(error.status, error.reason, str(error)), Outcome.REFUSED)
@@ -160,6 +166,15 @@ class ValetStream(AttemptingStream):
                 reply = None
             else:
                 reply = yield command
+
+    def _let_go(self) -> None:
+        """Leave nothing behind that holds this stream, or it and all of its call lie in memory until they are looked for.
+
+        What is freed now is used for the next call, and is still in the processor's caches.
+        """
+        if self.context.layers[-1] is self:
+            del self.context.layers[-1]
+        self.client_state = self.server_state = _deaf
 
     def _is_over_at_once(self, hook: commands.StartHook) -> bool:
         return self.debug is None and driving.hook_is_over(hook)
@@ -204,6 +219,7 @@ class ValetStream(AttemptingStream):
                 self.traffic.runtime.passages.arrived(self.flow, self._arrival)
             elif isinstance(command, http_layers.DropStream):
                 self.forget_attempt()
+                self._is_dropped = True
             return command
         if command.connection is not self.context.client:
             return self._to_server(command)
@@ -336,6 +352,11 @@ class ValetStream(AttemptingStream):
 def _failing(error: Exception) -> layer.CommandGenerator[None]:
     raise error
     yield
+
+
+def _deaf(_: events.Event) -> layer.CommandGenerator[None]:
+    """The state after the end."""
+    return _nothing()
 
 
 def _nothing() -> layer.CommandGenerator[None]:
