@@ -16,6 +16,7 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, context, events
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import (
+    ErrorCode,
     Http1Client,
     Http1Server,
     HTTPMode,
@@ -703,3 +704,90 @@ def test_staying_off_is_noticed_in_the_log(monkeypatch, caplog):
     monkeypatch.setattr(http_layers, "Http1Client", Provider)
     http1.install(Alarms())
     assert "heads of HTTP/1 are not bounded" in caplog.text
+
+
+# ---------------------------------------------------------------- heads that go out with their bodies
+
+
+def told(side, *events_):
+    """The pieces that go out for events, one list per event."""
+    found = []
+    for event in events_:
+        sends = [command.data for command in side.reader.handle_event(event) if isinstance(command, commands.SendData)]
+        found.append(sends)
+    return found
+
+
+def flat(found):
+    return b"".join(piece for sends in found for piece in sends)
+
+
+def answering(body, **headers):
+    """An agent that waits, and the events for its answer."""
+    side = Agent().feed(GET)
+    answer = http.Response.make(200, body, headers)
+    number = side.reader.stream_id
+    head = http1.HeadOfWholeAnswer(number, answer, False)
+    return side, head, ResponseData(number, body), ResponseEndOfMessage(number)
+
+
+def test_an_answer_goes_out_as_one_piece():
+    side, *answer = answering(b"{}")
+    assert [len(sends) for sends in told(side, *answer)] == [0, 1, 0]
+
+
+def test_it_is_the_same_as_in_two_pieces():
+    (side, head, *rest), (other, same, *_) = answering(b"{}"), answering(b"{}")
+    apart = told(other, ResponseHeaders(same.stream_id, same.response, False), *rest)
+    assert flat(told(side, head, *rest)) == flat(apart)
+
+
+def test_so_does_a_chunked_one():
+    side, *answer = answering(b"{}", **{"transfer-encoding": "chunked"})
+    assert [sends[0][-10:] for sends in told(side, *answer) if sends] == [b"\r\n\r\n2\r\n{}\r\n"[-10:], b"0\r\n\r\n"]
+
+
+def test_a_head_whose_body_does_not_come_goes_out_at_the_end():
+    side, head, _, end = answering(b"{}")
+    assert [len(sends) for sends in told(side, head, end)] == [0, 1]
+
+
+def test_a_head_whose_body_is_empty_after_all_goes_out_at_the_end():
+    side, head, _, end = answering(b"{}")
+    assert [len(sends) for sends in told(side, head, ResponseData(head.stream_id, b""), end)] == [0, 0, 1]
+
+
+def test_a_head_is_sent_once():
+    side, head, body, end = answering(b"{}")
+    assert flat(told(side, head, body, body, end)).count(b"HTTP/1.1 200") == 1
+
+
+def test_after_it_the_connection_goes_on():
+    side, *answer = answering(b"{}")
+    told(side, *answer)
+    assert side.feed(GET).kinds().count(RequestEndOfMessage) == 2
+
+
+def asking(body):
+    side = Provider.__new__(Provider)
+    Side.__init__(side)
+    request = http.Request.make("POST", "http://a/", body, {"host": "a", "authorization": "Bearer sk-real"})
+    return side, http1.HeadOfWholeRequest(1, request, False), RequestData(1, body), RequestEndOfMessage(1)
+
+
+def test_a_request_goes_out_as_one_piece():
+    side, *request = asking(b"{}")
+    assert [len(sends) for sends in told(side, *request)] == [0, 1, 0]
+
+
+def test_of_a_call_that_fails_before_its_body_nothing_goes_out():
+    side, head, *_ = asking(b"{}")
+    assert told(side, head, RequestProtocolError(1, "given up", ErrorCode.CANCEL)) == [[], []]
+
+
+def test_the_next_request_of_a_connection_goes_out_as_one_piece_too():
+    side, *request = asking(b"{}")
+    told(side, *request)
+    side.feed(OK)
+    again = [http1.HeadOfWholeRequest(3, request[0].request, False), RequestData(3, b"{}"), RequestEndOfMessage(3)]
+    assert [len(sends) for sends in told(side, *again)] == [0, 1, 0]

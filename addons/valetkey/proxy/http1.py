@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from types import CodeType
 from typing import ClassVar
@@ -27,6 +28,7 @@ from mitmproxy.proxy.layers.http import (
     HttpEvent,
     RequestData,
     RequestEndOfMessage,
+    RequestHeaders,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -83,8 +85,21 @@ class _Buffer(ReceiveBuffer):
         return bytes(self._extract(end)).split(b"\r\n")[:-2]
 
 
+@dataclass
+class HeadOfWholeRequest(RequestHeaders):
+    """The head of a request whose body comes in the next event, at once."""
+
+
+@dataclass
+class HeadOfWholeAnswer(ResponseHeaders):
+    """The head of an answer whose body comes in the next event, at once."""
+
+
 class _Reader(Http1Connection):
     """What both sides do alike."""
+
+    _head = b""
+    """A head that goes out with its body: TLS would make two records of them, each with all that belongs to one."""
 
     reads_requests: ClassVar[bool]
 
@@ -96,6 +111,27 @@ class _Reader(Http1Connection):
             self.buf += event.data
         steps: layer.CommandGenerator[None] = self.state(event)
         return steps
+
+    def _send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        raise NotImplementedError
+
+    def _held_back(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Send an event, but no head without its body."""
+        head, self._head = self._head, b""
+        if type(event) in _HEADS:
+            for command in self._send(event):
+                assert isinstance(command, commands.SendData)
+                self._head += command.data
+        elif type(event) not in _BODIES:  # there was none after all, or the call has failed
+            if type(event) in _ENDS:
+                yield commands.SendData(self.conn, head)
+            yield from self._send(event)
+        else:
+            for command in self._send(event):
+                if isinstance(command, commands.SendData):
+                    command.data, head = head + command.data, b""
+                yield command
+            self._head = head
 
     def _stays_open(self) -> bool:
         """Whether a connection surely stays open after a call, and nothing came ahead. The parent knows about all others."""
@@ -195,6 +231,10 @@ class _Reader(Http1Connection):
         self.buf.maybe_extract_at_most(len(held) - len(held.lstrip(b"\r\n")))
 
 
+_HEADS, _BODIES = frozenset({HeadOfWholeRequest, HeadOfWholeAnswer}), frozenset({RequestData, ResponseData})
+_ENDS = frozenset({RequestEndOfMessage, ResponseEndOfMessage})
+
+
 class ValetHttp1Server(_Reader, Http1Server):
     """Reads what an agent sends."""
 
@@ -209,6 +249,9 @@ class ValetHttp1Server(_Reader, Http1Server):
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """As the parent does; what follows the head of an answer without a transfer coding takes a shorter way."""
+        return self._held_back(event) if self._head or type(event) is HeadOfWholeAnswer else self._send(event)
+
+    def _send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if (
             isinstance(event, _ANSWERS)
             and event.stream_id == self.stream_id
@@ -321,6 +364,9 @@ class ValetHttp1Client(_Reader, Http1Client):
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """As the parent does; what follows the head of a request without a transfer coding takes a shorter way."""
+        return self._held_back(event) if self._head or type(event) is HeadOfWholeRequest else self._send(event)
+
+    def _send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if (
             isinstance(event, _ASKS)
             and event.stream_id == self.stream_id

@@ -45,6 +45,7 @@ from .alarms import Rung
 from .attempting import AttemptingStream, no
 from .guard import DEFECT
 from .hearing import Trouble
+from .http1 import HeadOfWholeAnswer, HeadOfWholeRequest
 from .passage import Arrival, Passage, TargetForm
 from .traffic import Traffic
 
@@ -228,7 +229,13 @@ class ValetStream(AttemptingStream):
         event = echo.scrub_event(command.event, passage, framed=passage is not None and self.flow.websocket is not None)
         if event.stream_id != self.stream_id:  # mitmproxy passes a provider's event on as it came
             event = replace(event, stream_id=self.stream_id)
+        if type(event) is ResponseHeaders and self._answer_follows(event):
+            event = HeadOfWholeAnswer(event.stream_id, event.response, event.end_stream)
         return command if event is command.event else SendHttp(event, command.connection)
+
+    def _answer_follows(self, event: ResponseHeaders) -> bool:
+        answer = event.response
+        return answer is self.flow.response and not answer.stream and bool(answer.raw_content) and answer.status_code != 101
 
     def _to_server(self, command: SendHttp) -> commands.Command:
         event = command.event
@@ -239,7 +246,8 @@ class ValetStream(AttemptingStream):
             self._asked = True
             if passage is not None:
                 passage.asked = True
-            event = RequestHeaders(event.stream_id, request, event.end_stream)
+            is_whole = not self.flow.request.stream and bool(self.flow.request.raw_content)
+            event = (HeadOfWholeRequest if is_whole else RequestHeaders)(event.stream_id, request, event.end_stream)
         elif isinstance(event, RequestData) and not self.flow.request.stream and self.flow.websocket is None:
             event = RequestData(event.stream_id, wire.body(event.data, passage))
         return SendHttp(self.sent(event), command.connection)
