@@ -262,6 +262,8 @@ def test_these_have_twins():
         "MapLocal.request",
         "Context.fork",
         "Connection.__eq__",
+        "TLSLayer.receive_data",
+        "TLSLayer.tls_interact",
         "_Option.current",
     ]
 

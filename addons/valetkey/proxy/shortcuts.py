@@ -18,9 +18,10 @@ from mitmproxy.net.http import http1
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import context
 from mitmproxy.proxy.layers import http as layers
+from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.utils import typecheck
 
-from . import heads, reading
+from . import heads, reading, records
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,22 @@ def _is_same_connection(self: connection.Connection, other: Any) -> bool:
 
 _FORK: Callable[[context.Context], context.Context] = context.Context.fork
 
+_OF_TLS = (
+    (
+        Shortcut(
+            TLSLayer,
+            "receive_data",
+            records.receive_data,
+            2,
+            "tls bio_write bytearray extend recv SSL WantReadError ZeroReturnError Error commands Log WARNING tls_interact "
+            "event_to_child events DataReceived conn bytes state connection ConnectionState CAN_READ debug DEBUG ConnectionClosed",
+        ),
+        Shortcut(TLSLayer, "tls_interact", records.tls_interact, 1, "tls bio_read commands SendData conn SSL WantReadError"),
+    )
+    if records.differences() is None
+    else ()
+)  # of another pyOpenSSL nothing is known; the other twins do not need it
+
 SHORTCUTS = (
     Shortcut(http.MessageData, "__post_init__", _post_init, 1, "fields getattr name typecheck check_option_type type"),
     Shortcut(
@@ -228,6 +245,7 @@ SHORTCUTS = (
     ),
     Shortcut(context.Context, "fork", _fork, 1, "Context client options server layers copy"),
     Shortcut(connection.Connection, "__eq__", _is_same_connection, 2, "isinstance Connection id"),
+    *_OF_TLS,
     Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
 )
 _ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)
