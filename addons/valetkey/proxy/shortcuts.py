@@ -200,8 +200,8 @@ _OF_TLS = (
             "receive_data",
             records.receive_data,
             2,
-            "tls bio_write bytearray extend recv SSL WantReadError ZeroReturnError Error commands Log WARNING tls_interact "
-            "event_to_child events DataReceived conn bytes state connection ConnectionState CAN_READ debug DEBUG ConnectionClosed",
+            "tls bio_write bytearray extend recv SSL WantReadError ZeroReturnError Error commands Log WARNING tls_interact state "
+            "event_to_child events DataReceived conn bytes connection ConnectionState CAN_READ debug DEBUG ConnectionClosed",
         ),
         Shortcut(TLSLayer, "tls_interact", records.tls_interact, 1, "tls bio_read commands SendData conn SSL WantReadError"),
     )
