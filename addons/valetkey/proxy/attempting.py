@@ -42,7 +42,7 @@ from mitmproxy.proxy.layers.http import (
 
 from ..model import Outcome
 from ..policy.failover import Ending, Pause, Step, Try
-from . import refusals
+from . import refusals, tunnelling
 from .alarms import TOLERANCE, Bell, Rest, RestOver, Rung, Timer
 from .hearing import Hearing, Trouble, Word
 from .passage import Passage
@@ -148,7 +148,7 @@ class AttemptingStream(HttpStream):
         bell = Bell(self)
         # An answer to a command goes the way that the command came; this one came no way, so each fork of it is told.
         for above, below in pairwise(self.context.layers):
-            if isinstance(above, http_layers.HttpLayer):
+            if isinstance(above, http_layers.HttpLayer) and not tunnelling.is_bypassed(above):
                 above.command_sources[bell] = below
         return self.context.client, Rung(bell)
 

@@ -96,6 +96,14 @@ def hook_is_over(hook: commands.StartHook) -> bool:
     return True
 
 
+def replace_first(old: object, new: Any) -> bool:
+    """Give the events of the present connection to another layer from the next one on; False where `old` does not get them."""
+    if _now is None or _now.handler.layer is not old:
+        return False
+    _now.handler.layer = new
+    return True
+
+
 def _drive(handler: server.ConnectionHandler, event: events.Event) -> None:
     """Give an event to the layers. Only for who holds the connection's lock."""
     global _now

@@ -139,6 +139,15 @@ def shielded[T](what: str, step: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
+def closing(steps: layer.CommandGenerator[None], client: connection.Client) -> layer.CommandGenerator[None]:
+    """Go through the steps of a connection's layers; on a defect, log it and close the connection."""
+    try:
+        yield from steps
+    except Exception:
+        logger.exception("valetkey: defect in the layers of a connection; it is closed")
+        yield commands.CloseConnection(client)
+
+
 class ClosingLayer(layer.Layer):
     """A layer that closes the client's connection, whatever comes."""
 

@@ -40,7 +40,7 @@ from mitmproxy.utils import human
 from ..formats import EVENT_STREAM
 from ..model import Refusal
 from ..policy.framing import HEAD_LIMIT
-from . import heads, refusals
+from . import heads, refusals, tunnelling
 from .alarms import Alarms, Bell, Rung, Timer
 
 logger = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ class ValetHttp1Server(_Reader, Http1Server):
         bell = Bell(self)
         # An answer to a command goes the way that the command came; this one came no way, so each fork of it is told.
         for above, below in pairwise(self.context.layers):
-            if isinstance(above, http_layers.HttpLayer):
+            if isinstance(above, http_layers.HttpLayer) and not tunnelling.is_bypassed(above):
                 above.command_sources[bell] = _Late(self) if below is self else below  # type: ignore[assignment]
         return self.context.client, Rung(bell)
 

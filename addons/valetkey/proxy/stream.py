@@ -40,7 +40,7 @@ from mitmproxy.proxy.utils import ReceiveBuffer
 
 from ..errors import StartError, WireError
 from ..model import Outcome, Refusal
-from . import driving, echo, heads, refusals, wire
+from . import driving, echo, heads, refusals, tunnelling, wire
 from .alarms import Rung
 from .attempting import AttemptingStream, no
 from .guard import DEFECT
@@ -82,6 +82,8 @@ class ValetStream(AttemptingStream):
     """Whether response headers have gone to the agent."""
     _asked = False
     """Whether request headers have gone to the provider."""
+    _has_begun = False
+    """Whether something has come through this tunnel."""
     _is_dropped = False
     """Whether mitmproxy has done with this stream."""
 
@@ -141,6 +143,9 @@ class ValetStream(AttemptingStream):
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Events after a CONNECT or a 101, guarded like all others."""
         if not (isinstance(event, Rung) and event.command.owner is self) and not self.is_stale(event):
+            if not self._has_begun:
+                self._has_begun = True
+                tunnelling.step_aside(self)
             yield from self._guard(super().passthrough(event))
 
     def _guard(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
