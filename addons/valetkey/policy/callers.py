@@ -77,8 +77,7 @@ def identify(proxy_user: str | None, presented: Sequence[str], rules: Rules) -> 
 
 def client_product(user_agent: str) -> str:
     """The first product of a User-Agent (`claude-cli/2.1.0`), at most 64 characters; empty when there is none."""
-    first = user_agent.split(maxsplit=1)[0] if user_agent.strip() else ""
-    product = _PRODUCT.match(first)
+    product = _PRODUCT.match(user_agent.lstrip())
     return product[0] if product else ""
 
 
