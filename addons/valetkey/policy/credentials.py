@@ -277,13 +277,13 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
     """
     if key is not None and not secret:
         raise ValueError(f"key {key.id} has no value")
-    ours = dict(_required(headers, auth)) if auth.defaults else {}
+    words = names_of(headers).words
+    ours = {name: value for name, value in auth.defaults.items() if canonical(name) not in words} if auth.defaults else {}
     if key and (key.headers or key.organization or key.project):
         ours.update(_of_key(auth, key))
     if secret:
         ours[auth.header] = auth.prefix + secret
     fields = {canonical(name): _field(name, value) for name, value in ours.items()}
-    words = names_of(headers).words
     if not fields.keys().isdisjoint(words):
         headers = [header for word, header in zip(words, headers, strict=True) if word not in fields]
     return (*headers, *fields.values())
@@ -292,11 +292,6 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
 def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None, *, upgrade: bool = False) -> Fields:
     """What goes to the provider in place of the client's `headers`: stripped, then the one credential set. Raises ValueError."""
     return apply(strip(headers, upgrade=upgrade), auth, key, secret)
-
-
-def _required(headers: Sequence[Field], auth: Auth) -> Iterator[tuple[str, str]]:
-    sent = names_of(headers).words
-    return ((name, value) for name, value in auth.defaults.items() if canonical(name) not in sent)
 
 
 def _of_key(auth: Auth, key: Key) -> Iterator[tuple[str, str]]:

@@ -138,7 +138,7 @@ def may_carry(wire: Wire) -> str | None:
         dialled = f"{wire.scheme}://{wire.dialled_host}:{wire.dialled_port}"
         return f"the connection leads to {dialled}, but {wire.provider} is at {upstream.origin}"
     # 4. The request names the same place.
-    if len(wire.host_headers) > 1 or not all(_names(upstream, text) for text in {wire.authority, *wire.host_headers}):
+    if len(wire.host_headers) > 1 or not _is_named(wire):
         return f"the request names another host than {upstream.origin}"
     # 5. Nobody on the way can read or be it.
     return _exposure(wire) or _bad_peer(wire)
@@ -171,6 +171,12 @@ def _bases(base: str, prefix: str | None) -> Iterator[str]:
     if prefix is None:
         return iter([base])
     return (prefix + base[at:] for at, char in enumerate(base + "/") if char == "/")
+
+
+def _is_named(wire: Wire) -> bool:
+    """Whether `:authority` and `Host`, which nearly always say the same, name the upstream."""
+    said, upstream = wire.host_headers, wire.upstream
+    return _names(upstream, wire.authority) and (not said or said[0] == wire.authority or _names(upstream, said[0]))
 
 
 def _names(upstream: Upstream, text: str) -> bool:
