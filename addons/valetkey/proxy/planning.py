@@ -11,6 +11,7 @@ from weakref import ref
 from mitmproxy import http
 
 from ..formats import (
+    SESSION_HEADERS,
     Bindings,
     DecodeError,
     FormFacts,
@@ -36,6 +37,7 @@ from .passage import Passage, WirePlan
 from .runtime import Runtime
 
 _INCLUDE_USAGE = "stream_options.include_usage"
+_NO_HEADERS: Mapping[str, str] = {}
 _value = itemgetter(1)
 _text: Callable[[bytes], str] = methodcaller("decode", "latin-1")
 
@@ -151,6 +153,11 @@ class _PlainHeaders(Mapping[str, str]):
     def __init__(self, headers: http.Headers) -> None:
         self._fields = headers.fields
 
+    @property
+    def may_name_session(self) -> bool:
+        """Whether a header names a session, or would if it were kept."""
+        return not SESSION_HEADERS.isdisjoint(names_of(self._fields).texts)
+
     @cached_property
     def _kept(self) -> Fields:
         return credentials.strip(self._fields)
@@ -206,7 +213,10 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
     bound, session = Bindings(), None
     # What belongs to which key does not matter where there is one.
     if has_choice(*options):
-        bound = of_request(call.format, call.path, call.headers, content.plain)
+        headers = call.headers
+        if type(headers) is _PlainHeaders and not headers.may_name_session:
+            headers = _NO_HEADERS
+        bound = of_request(call.format, call.path, headers, content.plain)
         if not bound.soft and "sticky" in [option.provider.rotation for option in first]:
             members = content.facts.members if content.facts else None
             session = conversation(call.format, call.caller.agent, content.plain, members)
