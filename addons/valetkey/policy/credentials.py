@@ -84,6 +84,9 @@ class Judgement:
     carriers: tuple[str, ...] = ()
 
 
+_NO_CREDENTIAL = Judgement("none")
+
+
 # Finding and judging.
 
 
@@ -107,7 +110,9 @@ def judge(credentials: Sequence[Presented], rules: Rules) -> Judgement:
     """
     kinds = [(_kind(each.value, rules), each.carrier) for each in credentials if each.carrier not in _UNASKED]
     if not kinds:
-        return Judgement("none")
+        return _NO_CREDENTIAL
+    if len(kinds) == 1:
+        return Judgement(kinds[0][0], (kinds[0][1],))
     worst = min([kind for kind, _ in kinds], key=_WORST_FIRST.index)
     return Judgement(worst, tuple([carrier for kind, carrier in kinds if kind == worst]))
 
@@ -136,7 +141,8 @@ def basic_user(value: str) -> str | None:
 
 
 def _kind(value: str, rules: Rules) -> Kind:
-    if agent_of(value, rules) is not None:
+    register = identity.register(rules)
+    if register and register.agent_of(value) is not None:
         return "agent"
     return "dummy" if is_dummy(value, rules) else "foreign"
 
@@ -153,7 +159,10 @@ def _values(carrier: str, raw: bytes) -> list[str]:
 
 def _parts(value: str) -> list[str]:
     """The secrets in `Bearer x`, `Basic x` or a bare value."""
-    scheme, rest = [*value.split(maxsplit=1), "", ""][:2]
+    words = value.split(maxsplit=1)
+    if len(words) == 2 and words[0] == "Bearer":  # as nearly all agents write it
+        return [words[1].strip()]
+    scheme, rest = [*words, "", ""][:2]
     if scheme.lower() == "basic":
         decoded = _decode_basic(rest)
         user, _, password = (rest if decoded is None else decoded).partition(":")
