@@ -113,6 +113,8 @@ def api_door(host_headers: tuple[str, ...], headers: Mapping[str, str], port: in
     if authority is None or not _is_loopback(authority.host) or authority.port not in (None, port):
         text = f"this door answers to localhost:{port} and 127.0.0.1:{port} only, not to {host_headers[0][:253]!r}"
         return Refusal(421, "foreign_host", text)
+    if not headers:
+        return None
     origin = headers.get("origin")
     if origin is not None and not _is_loopback_origin(origin):
         return Refusal(403, "foreign_origin", f"web pages from {origin[:253]!r} may not use this door")
