@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import Key, Order, Outcome, Provider
@@ -39,8 +37,6 @@ _RANKS = (
     (Outcome.QUOTA,),
     (Outcome.BAD_KEY,),
 )
-
-_keys: Callable[[Option], tuple[Key | None, ...]] = attrgetter("keys")
 
 _Name = tuple[int, str | None]
 """A key at a target."""
@@ -123,7 +119,11 @@ Step = Try | Pause
 
 def has_choice(*groups: Sequence[Option]) -> bool:
     """Whether there is more than one key, so that it matters which one made what."""
-    return sum(map(len, map(_keys, chain.from_iterable(groups)))) > 1
+    keys = 0
+    for group in groups:
+        for option in group:
+            keys += len(option.keys)
+    return keys > 1
 
 
 def arrange(options: Sequence[Option], order: Order, weights: Sequence[float], chance: float) -> tuple[Option, ...]:
