@@ -493,3 +493,19 @@ def test_what_may_create_nothing_names_nothing(format, path):
     tap = BindingTap(format, path)
     tap.feed(b'{"id": "file-1", "name": "files/2", "encrypted_content": "x", "file_id": "file-3"}')
     assert may_create(format, path) or not tap.names
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(b'{"model":"\\u0066t:g"}', ("model:ft:g",), id="escaped letter"),
+        pytest.param(b'{"model":"tunedModels\\/t"}', ("model:tunedModels/t",), id="escaped slash"),
+        pytest.param(b'{"model": [ "ft:g" ]}', ("model:ft:g",), id="a list"),
+        pytest.param(b'{"model":"g","x":{"model":"ft:g"}}', ("model:ft:g",), id="the second one"),
+        pytest.param(b'{"model":"gft:x"}', (), id="in the middle"),
+        pytest.param(b'{"model":"g","x":"ft:"}', (), id="elsewhere"),
+        pytest.param(b'{"model":"g', (), id="cut off"),
+    ],
+)
+def test_a_model_that_binds_is_found_however_it_is_written(body, expected):
+    assert of_request(CHAT, "/v1/chat/completions", {}, body).hard == expected

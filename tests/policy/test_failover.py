@@ -1125,3 +1125,67 @@ def test_a_look_in_calm_finds_what_a_look_at_each_key_finds(count, limit, spacin
         if outcome is not None:
             pools.failed(use, Failure(outcome, NOW - 1), NOW)
     assert looked(pools, ask(target), wholly=False) == looked(pools, ask(target), wholly=True)
+
+
+ROTATIONS = ("balanced", "sequential", "sticky", "round_robin", "least_busy", "hybrid")
+
+
+def used_unequally():
+    pools = Pools()
+    for key, ago in ((keys(3)[1], 9), (keys(3)[1], 8), (keys(3)[2], 7)):
+        pools.began(provider(), place_of(provider(), "m", key), pools.slots.take(key.id, None), NOW - ago)
+    return pools
+
+
+def begun(step, pools):
+    """What a first attempt comes to, and which permits are held then."""
+    return step[:3], [pools.slots.active(key.id) for key in keys(3)]
+
+
+class TestFirst:
+    @given(
+        st.sampled_from(ROTATIONS), st.integers(0, 3), st.floats(0, 1, exclude_max=True), st.sampled_from([Pools, used_unequally])
+    )
+    def test_is_what_the_plan_begins_with(self, rotation, count, chance, made):
+        call, pools, others = ask(option(count=count, rotation=rotation), option(1)), made(), made()
+        step = next(running := failover.plan(call, others, NOW, chance))
+        assert begun(failover.first(call, pools, NOW, chance), pools) == begun(step, others)
+        running.close()
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            pytest.param(ask(option(count=2), hard=("response:1",)), id="what belongs to a key"),
+            pytest.param(ask(option(count=2), soft=("session:1",)), id="a warm cache"),
+            pytest.param(ask(option(count=2), session="conversation:1"), id="a conversation"),
+            pytest.param(ask(option(count=2), attempts=0), id="no attempts"),
+            pytest.param(ask(option(count=2), deadline=0.0), id="the deadline"),
+            pytest.param(ask(), id="no options"),
+            pytest.param(ask(Option(0, provider(), "m", ())), id="no keys"),
+            pytest.param(ask(option(count=2, concurrency=1)), id="a limit"),
+            pytest.param(ask(option(count=2, spacing=1.0)), id="spacing"),
+            pytest.param(ask(Option(0, provider(), "m", keys(2, concurrency=1))), id="a limit of a key"),
+            pytest.param(ask(option(count=2, model_tiers=(("m", 0),))), id="tiers"),
+        ],
+    )
+    def test_is_left_to_the_plan(self, call):
+        assert failover.first(call, Pools(), NOW, 0.0) is None
+
+    def test_is_left_to_the_plan_while_a_key_rests(self):
+        target, pools = option(count=2), Pools()
+        rests(pools, target, 2, 9)
+        assert failover.first(ask(target), pools, NOW, 0.0) is None
+
+    def test_comes_once_more_from_the_plan_that_goes_on(self):
+        call, pools = ask(option(count=2)), Pools()
+        step = failover.first(call, pools, NOW, 0.0)
+        running = failover.plan(call, pools, NOW, 0.0, step)
+        assert next(running) is step
+        running.close()
+
+    def test_holds_one_permit_when_the_plan_goes_on(self):
+        call, pools = ask(option(count=2)), Pools()
+        running = failover.plan(call, pools, NOW, 0.0, failover.first(call, pools, NOW, 0.0))
+        next(running)
+        assert pools.slots.active("openai/1") + pools.slots.active("openai/2") == 1
+        running.close()

@@ -99,3 +99,17 @@ def test_a_single_long_name_is_not_remembered():
 @given(st.text(max_size=8) | st.binary(max_size=8))
 def test_remembering_does_not_change_a_spelling(name):
     assert canonical(name) == spelled(name)
+
+
+@given(HEADS)
+def test_hosts_are_found_by_their_exact_name(head):
+    assert [head[at] for at in names_of(head).hosts] == [field for field in head if field[0].lower() == b"host"]
+
+
+@pytest.mark.parametrize(
+    ("names", "may"),
+    [((b"Connection", b"Upgrade"), True), ((b"Connection",), False), ((b"Upgrade",), False), ((), False)],
+    ids=["both", "no protocol", "no connection", "none"],
+)
+def test_a_handshake_has_both_names(names, may):
+    assert names_of([(name, b"x") for name in names]).may_upgrade is may

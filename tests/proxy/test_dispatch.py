@@ -449,6 +449,13 @@ def test_a_stream_that_goes_on_after_the_end_gets_no_attempt(go_on):
     assert (go_on(stage.dispatch), stage.active) == (Ending("failed"), [0, 0])
 
 
+def test_a_call_that_ends_before_its_first_attempt_holds_no_key():
+    stage = Stage()
+    stage.dispatch.begin()
+    stage.dispatch.close(Outcome.SHUTDOWN)
+    assert stage.active == [0, 0]
+
+
 def test_an_answer_that_comes_after_the_end_changes_nothing():
     stage = Stage(body=CACHED)
     stage.begin()

@@ -91,3 +91,16 @@ def test_a_target_that_does_not_speak_the_format_is_refused():
     intake.request(flow)
     making.attempt(runtime, flow)
     assert flow.response.status_code == 400 and "anthropic" in flow.response.text
+
+
+@pytest.mark.parametrize("name", ["X-Session-Id", "session_id"])
+@pytest.mark.parametrize("made", [{}, {"connection": "keep-alive"}], ids=["plain", "kept alive"])
+def test_a_header_that_names_a_session_is_seen(name, made):
+    runtime = making.runtime(keys={"openai/1": making.REAL, "openai/2": f"{making.REAL}2"})
+    flow = making.flow()
+    for header, value in ({name: "s-1"} | made).items():
+        flow.request.headers[header] = value
+    intake = assembled(runtime).intake
+    intake.requestheaders(flow)
+    intake.request(flow)
+    assert len(runtime.passages.of(flow).dispatch._ask.soft) == 1

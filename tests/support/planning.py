@@ -8,7 +8,7 @@ from typing import Any
 
 from support.making import CATALOG
 from valetkey.model import Key, Outcome, Provider, Upstream
-from valetkey.policy.failover import Ask, Ending, Option, Pause, Report, Try, plan
+from valetkey.policy.failover import Ask, Ending, Option, Pause, Report, Try, first, plan
 from valetkey.policy.health import Failure
 from valetkey.policy.pools import Pools, Use, place_of
 
@@ -69,7 +69,8 @@ class Running:
     use: Use | None = None
 
     def begin(self) -> Try | Pause | Ending:
-        self._plan = plan(self.ask, self.pools, self.now, self.chance)
+        begun = first(self.ask, self.pools, self.now, self.chance)
+        self._plan = plan(self.ask, self.pools, self.now, self.chance, begun)
         return self._advance(None)
 
     def attempt(self) -> Try:

@@ -1,6 +1,6 @@
 """The wire formats: read, changed in place, and spoken. Bytes in, bytes out; no clock, no network."""
 
-from .bindings import Bindings, BindingTap, conversation, may_create, of_request
+from .bindings import SESSION_HEADERS, Bindings, BindingTap, conversation, may_create, of_request
 from .chat_usage import UsageChunkFilter
 from .decode import DecodeError, Decoder, decoder
 from .encoded import EncodedWatch, decoded
@@ -20,6 +20,7 @@ from .usage import UsageTap, estimate_usage
 __all__ = [
     "EVENT_STREAM",
     "LEAST_LENGTH",
+    "SESSION_HEADERS",
     "BindingTap",
     "Bindings",
     "DecodeError",

@@ -55,7 +55,9 @@ _SESSION_HEADERS = (
     "x-session-id",
 )  # fmt: skip
 
-_SOFT_NAMES, _SESSION_NAMES = frozenset(_SOFT), frozenset(_SESSION_HEADERS)
+SESSION_HEADERS = frozenset(_SESSION_HEADERS)
+"""Headers that name a warm cache; no others are looked at."""
+_SOFT_NAMES = frozenset(_SOFT)
 
 _OPENAI = {
     "previous_response_id": "response",
@@ -131,6 +133,8 @@ _BATCH_OF_MODEL = re.compile(r":batch\w+(?:[?#]|\Z)")
 
 _STRING = re.compile(rb'\s*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _IN_METADATA = re.compile(rb'"metadata"\s*+:\s*+\{[^{}]*+\Z')
+_BASE_MODEL = re.compile(rb'\s*+"(?![^"]*?(?:ft:|tunedModels/))[^"\\]*+"')
+"""A model that every key can use, its name without escapes."""
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\{")
 _FILE_NAME = re.compile(r"(?:^|/)files/([^/?#:]+)")
 _CREATED = re.compile(
@@ -163,14 +167,20 @@ class Bindings(NamedTuple):
     soft: tuple[str, ...] = ()
 
 
+_NOTHING = Bindings()
+
+
 # Requests.
 
 
 def of_request(format: Format, path: str, headers: Mapping[str, str], body: bytes) -> Bindings:
     """What ties this request to a key: ids in the path, members of the JSON body, session headers (lower-case names)."""
     found = _members(format, body)
-    for kind, text in _of_path(path):
-        found.setdefault(kind, []).insert(0, text)
+    if _IN_PATH.search(path):
+        for kind, text in _of_path(path):
+            found.setdefault(kind, []).insert(0, text)
+    if not found and not headers:
+        return _NOTHING
     hard = [name for kind in filter(found.__contains__, _HARD) for text in found[kind] if (name := _name(kind, text))]
     return Bindings(_some(hard), _some(_sessions(found, headers)))
 
@@ -180,7 +190,7 @@ def _some(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _sessions(found: Mapping[str, list[str]], headers: Mapping[str, str]) -> Iterable[str]:
-    if _SESSION_NAMES.isdisjoint(headers) and _SOFT_NAMES.isdisjoint(found):
+    if SESSION_HEADERS.isdisjoint(headers) and _SOFT_NAMES.isdisjoint(found):
         return ()
     in_headers = [text for name in _SESSION_HEADERS if (text := headers.get(name, "").strip())]
     in_body = [text for kind in _SOFT[1:] for text in found.get(kind, ())]
@@ -231,6 +241,8 @@ def _members(format: Format, body: bytes) -> dict[str, list[str]]:
     for _, match in zip(range(_HITS), pattern.finditer(body), strict=False):
         start = body.rfind(b'"', max(0, match.start() - 32), match.start())
         kind = kinds.get(body[start + 1 : match.start()])
+        if kind == "model" and _BASE_MODEL.match(body, match.end()):
+            continue  # every body has one, but few bind
         if kind is None or (kind == "user_id" and not _IN_METADATA.search(body, max(0, start - 1024), start)):
             continue
         _keep(found.setdefault(kind, []), kind, _texts(body, match.end()))

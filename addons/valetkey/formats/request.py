@@ -38,19 +38,22 @@ class RequestFacts(NamedTuple):
 
 def read_request(body: bytes, content_type: str = "") -> RequestFacts:
     """Read a JSON request. Raises `JsonScanError` for anything that two parsers could read differently."""
-    if _CHARSETS.search(content_type):
+    if content_type != "application/json" and _CHARSETS.search(content_type):
         raise JsonScanError("the content type names a charset that is not UTF-8; send the JSON as UTF-8")
     members = scan(body)
     # Servers written in Go match names without regard to case: `Model` there overrides `model`.
     if not _ROUTING.isdisjoint(map(str.casefold, members.spans.keys() - _ROUTING)):
         name = next(name for name in members if name not in _ROUTING and name.casefold() in _ROUTING)
         raise JsonScanError(f"a member at byte {members[name].key_start} is called {name.casefold()!r} in another case")
-    model = _value(body, members, "model")
+    spans = members.spans
+    model = value(body, spans["model"]) if "model" in spans else None
     if model is not None and not isinstance(model, str):
         raise JsonScanError("the member model is no string")
     _check_model(model)
-    others = _others(body, members) if "models" in members.spans else ()
-    return RequestFacts(model, _value(body, members, "stream") is True, _include_usage(body, members), members, others)
+    others = _others(body, members) if "models" in spans else ()
+    stream = "stream" in spans and value(body, spans["stream"]) is True
+    usage = _include_usage(body, members) if "stream_options" in spans else None
+    return RequestFacts(model, stream, usage, members, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,6 @@ def _value(body: bytes, members: Members, name: str) -> object:
 
 
 def _include_usage(body: bytes, members: Members) -> bool | None:
-    span = members.spans.get("stream_options")
-    inner = scan_inner(body, span) if span else None
+    inner = scan_inner(body, members.spans["stream_options"])
     found = _value(body, inner, "include_usage") if inner else None
     return found if isinstance(found, bool) else None

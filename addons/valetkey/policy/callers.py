@@ -12,6 +12,8 @@ from .identity import DUMMY_MARK, Login, Register
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/@-]{1,64}")
 
+_NOBODY = Caller()
+
 UNKNOWN = Refusal(
     401,
     "unknown_caller",
@@ -40,6 +42,8 @@ def recognise(logins: Sequence[Login], presented: Sequence[str], rules: Rules, *
             return Caller(agent, _project(agent, names, register), source)
     if known:
         return UNKNOWN
+    if not logins and not register:
+        return _shown(presented, rules, register)
     user = next((login.user for login in reversed(logins) if login.user), None)
     caller = identify(user, presented, rules)
     return UNKNOWN if register and register.claimed(caller.agent) else caller
@@ -64,21 +68,23 @@ def identify(proxy_user: str | None, presented: Sequence[str], rules: Rules) -> 
         if agent is not None:
             return Caller(agent, None, "agent_key")
     # 2. The user of Proxy-Authorization.
-    caller = _named(proxy_user or "", "proxy_auth", register)
-    if caller is not None:
-        return caller
-    # 3. A dummy that carries a name.
+    caller = _named(proxy_user, "proxy_auth", register) if proxy_user else None
+    return caller or _shown(presented, rules, register)
+
+
+def _shown(presented: Sequence[str], rules: Rules, register: Register) -> Caller:
+    """The name in a dummy; nobody, where none carries one."""
     for value in presented:
-        caller = _named(_name_in_dummy(value, rules), "dummy", register)
-        if caller is not None:
-            return caller
-    return Caller()
+        if DUMMY_MARK in value:
+            caller = _named(_name_in_dummy(value, rules), "dummy", register)
+            if caller is not None:
+                return caller
+    return _NOBODY
 
 
 def client_product(user_agent: str) -> str:
     """The first product of a User-Agent (`claude-cli/2.1.0`), at most 64 characters; empty when there is none."""
-    first = user_agent.split(maxsplit=1)[0] if user_agent.strip() else ""
-    product = _PRODUCT.match(first)
+    product = _PRODUCT.match(user_agent.lstrip())
     return product[0] if product else ""
 
 

@@ -84,6 +84,9 @@ class Judgement:
     carriers: tuple[str, ...] = ()
 
 
+_NO_CREDENTIAL = Judgement("none")
+
+
 # Finding and judging.
 
 
@@ -107,7 +110,9 @@ def judge(credentials: Sequence[Presented], rules: Rules) -> Judgement:
     """
     kinds = [(_kind(each.value, rules), each.carrier) for each in credentials if each.carrier not in _UNASKED]
     if not kinds:
-        return Judgement("none")
+        return _NO_CREDENTIAL
+    if len(kinds) == 1:
+        return Judgement(kinds[0][0], (kinds[0][1],))
     worst = min([kind for kind, _ in kinds], key=_WORST_FIRST.index)
     return Judgement(worst, tuple([carrier for kind, carrier in kinds if kind == worst]))
 
@@ -136,7 +141,8 @@ def basic_user(value: str) -> str | None:
 
 
 def _kind(value: str, rules: Rules) -> Kind:
-    if agent_of(value, rules) is not None:
+    register = identity.register(rules)
+    if register and register.agent_of(value) is not None:
         return "agent"
     return "dummy" if is_dummy(value, rules) else "foreign"
 
@@ -153,7 +159,10 @@ def _values(carrier: str, raw: bytes) -> list[str]:
 
 def _parts(value: str) -> list[str]:
     """The secrets in `Bearer x`, `Basic x` or a bare value."""
-    scheme, rest = [*value.split(maxsplit=1), "", ""][:2]
+    words = value.split(maxsplit=1)
+    if len(words) == 2 and words[0] == "Bearer":  # as nearly all agents write it
+        return [words[1].strip()]
+    scheme, rest = [*words, "", ""][:2]
     if scheme.lower() == "basic":
         decoded = _decode_basic(rest)
         user, _, password = (rest if decoded is None else decoded).partition(":")
@@ -277,13 +286,13 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
     """
     if key is not None and not secret:
         raise ValueError(f"key {key.id} has no value")
-    ours = dict(_required(headers, auth)) if auth.defaults else {}
+    words = names_of(headers).words
+    ours = {name: value for name, value in auth.defaults.items() if canonical(name) not in words} if auth.defaults else {}
     if key and (key.headers or key.organization or key.project):
         ours.update(_of_key(auth, key))
     if secret:
         ours[auth.header] = auth.prefix + secret
     fields = {canonical(name): _field(name, value) for name, value in ours.items()}
-    words = names_of(headers).words
     if not fields.keys().isdisjoint(words):
         headers = [header for word, header in zip(words, headers, strict=True) if word not in fields]
     return (*headers, *fields.values())
@@ -292,11 +301,6 @@ def apply(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | N
 def wire_headers(headers: Sequence[Field], auth: Auth, key: Key | None, secret: str | None, *, upgrade: bool = False) -> Fields:
     """What goes to the provider in place of the client's `headers`: stripped, then the one credential set. Raises ValueError."""
     return apply(strip(headers, upgrade=upgrade), auth, key, secret)
-
-
-def _required(headers: Sequence[Field], auth: Auth) -> Iterator[tuple[str, str]]:
-    sent = names_of(headers).words
-    return ((name, value) for name, value in auth.defaults.items() if canonical(name) not in sent)
 
 
 def _of_key(auth: Auth, key: Key) -> Iterator[tuple[str, str]]:

@@ -113,6 +113,8 @@ def api_door(host_headers: tuple[str, ...], headers: Mapping[str, str], port: in
     if authority is None or not _is_loopback(authority.host) or authority.port not in (None, port):
         text = f"this door answers to localhost:{port} and 127.0.0.1:{port} only, not to {host_headers[0][:253]!r}"
         return Refusal(421, "foreign_host", text)
+    if not headers:
+        return None
     origin = headers.get("origin")
     if origin is not None and not _is_loopback_origin(origin):
         return Refusal(403, "foreign_origin", f"web pages from {origin[:253]!r} may not use this door")
@@ -138,7 +140,7 @@ def may_carry(wire: Wire) -> str | None:
         dialled = f"{wire.scheme}://{wire.dialled_host}:{wire.dialled_port}"
         return f"the connection leads to {dialled}, but {wire.provider} is at {upstream.origin}"
     # 4. The request names the same place.
-    if len(wire.host_headers) > 1 or not all(_names(upstream, text) for text in {wire.authority, *wire.host_headers}):
+    if len(wire.host_headers) > 1 or not _is_named(wire):
         return f"the request names another host than {upstream.origin}"
     # 5. Nobody on the way can read or be it.
     return _exposure(wire) or _bad_peer(wire)
@@ -171,6 +173,12 @@ def _bases(base: str, prefix: str | None) -> Iterator[str]:
     if prefix is None:
         return iter([base])
     return (prefix + base[at:] for at, char in enumerate(base + "/") if char == "/")
+
+
+def _is_named(wire: Wire) -> bool:
+    """Whether `:authority` and `Host`, which nearly always say the same, name the upstream."""
+    said, upstream = wire.host_headers, wire.upstream
+    return _names(upstream, wire.authority) and (not said or said[0] == wire.authority or _names(upstream, said[0]))
 
 
 def _names(upstream: Upstream, text: str) -> bool:

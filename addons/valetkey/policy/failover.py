@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import Key, Order, Outcome, Provider
@@ -39,8 +37,6 @@ _RANKS = (
     (Outcome.QUOTA,),
     (Outcome.BAD_KEY,),
 )
-
-_keys: Callable[[Option], tuple[Key | None, ...]] = attrgetter("keys")
 
 _Name = tuple[int, str | None]
 """A key at a target."""
@@ -123,7 +119,11 @@ Step = Try | Pause
 
 def has_choice(*groups: Sequence[Option]) -> bool:
     """Whether there is more than one key, so that it matters which one made what."""
-    return sum(map(len, map(_keys, chain.from_iterable(groups)))) > 1
+    keys = 0
+    for group in groups:
+        for option in group:
+            keys += len(option.keys)
+    return keys > 1
 
 
 def arrange(options: Sequence[Option], order: Order, weights: Sequence[float], chance: float) -> tuple[Option, ...]:
@@ -152,9 +152,28 @@ def _draw(weights: Sequence[float], chance: float) -> tuple[int, float]:
     return last, min(max(0.0, point / weights[last]), _BELOW_ONE)
 
 
-def plan(ask: Ask, pools: Pools, now: float, chance: float) -> Generator[Step, Report, Ending]:
-    """The attempts of one call. Close it when the call ends, so that its place in a queue is given up."""
-    return (yield from _Plan(ask, pools, Report(now, chance)).run())
+def first(ask: Ask, pools: Pools, now: float, chance: float) -> Try | None:
+    """The first attempt, where nothing speaks against any key and nothing for a certain one; None where only `plan` can tell.
+
+    It is the one that `plan` would begin with. Most calls need no other; `plan` goes on from it when one does.
+    """
+    if ask.hard or ask.soft or ask.session or not ask.options or ask.attempts < 1 or now >= ask.deadline:
+        return None
+    option = ask.options[0]
+    if not option.keys or option.provider.model_tiers or not pools.health.is_calm or not _is_unlimited(option):
+        return None
+    named = [key for key in option.keys if key is not None]
+    key = named[0] if len(named) == 1 else _drawn(option, named, pools, None, now, chance) if named else None
+    permit = pools.slots.take(key.id, None) if key is not None else None
+    return Try(option, key, place_of(option.provider, option.model, key), permit)
+
+
+def plan(ask: Ask, pools: Pools, now: float, chance: float, begun: Try | None = None) -> Generator[Step, Report, Ending]:
+    """The attempts of one call, of which the `first` may have `begun`: it comes once more, to be reported on.
+
+    Close it when the call ends, so that its place in a queue is given up.
+    """
+    return (yield from _Plan(ask, pools, Report(now, chance)).run(begun))
 
 
 class _View:
@@ -204,10 +223,11 @@ class _Plan:
     def _now(self) -> float:
         return self._report.now
 
-    def run(self) -> Generator[Step, Report, Ending]:
+    def run(self, begun: Try | None) -> Generator[Step, Report, Ending]:
         """Try, look at what came of it, try again."""
         while self._attempts < self._ask.attempts:
-            found: Try | Ending | None = yield from self._next()
+            found: Try | Ending | None = begun or (yield from self._next())
+            begun = None
             while isinstance(found, Try):
                 ending = yield from self._attempt(found)
                 if ending is not None:
@@ -386,23 +406,13 @@ class _Plan:
             for key in named:
                 if key.id == preferred:
                     return key
-        provider, pools, now = option.provider, self._pools, self._report.now
-        group = place_of(provider, option.model, None).group
-        window = provider.window
-        candidates = [pools.gauges.candidate(k, group, window, pools.slots.active(k.id), now) for k in named]
-        soft = provider.soft_concurrency or (1 if provider.rotation == "balanced" else None)
-        current = pools.current.get((provider.name, group)) if provider.rotation == "sequential" else None
-        chance, session = self._report.chance, self._session()
-        how = Choice(provider.rotation, chance, now, current, session, soft, window.tolerance, provider.leave_at)
-        return choose(candidates, how)
+        session, report = self._ask.soft[0] if self._ask.soft else self._ask.session, self._report
+        return _drawn(option, named, self._pools, session, report.now, report.chance)
 
     def _preferred(self, option: Option) -> str | None:
         """The key whose prompt cache is warm for this call."""
         names = self._ask.soft or ((self._ask.session,) if self._ask.session else ())
         return self._pools.affinity.key_for(option.provider.name, (*self._ask.hard, *names), self._now)
-
-    def _session(self) -> str | None:
-        return self._ask.soft[0] if self._ask.soft else self._ask.session
 
     def _permitted(self, option: Option, key: Key | None) -> Try | None:
         place = self._place(option, key)
@@ -589,6 +599,16 @@ class _Plan:
         frees = [self._free_at(option, key) for option in self._options for key in self._suitable(option)]
         least = min((free for free in frees if free is not None), default=self._now)
         return least - self._now if least > self._now else None
+
+
+def _drawn(option: Option, named: list[Key], pools: Pools, session: str | None, now: float, chance: float) -> Key | None:
+    """The key that the rotation of the pool comes to."""
+    provider = option.provider
+    group, window = place_of(provider, option.model, None).group, provider.window
+    candidates = [pools.gauges.candidate(k, group, window, pools.slots.active(k.id), now) for k in named]
+    soft = provider.soft_concurrency or (1 if provider.rotation == "balanced" else None)
+    current = pools.current.get((provider.name, group)) if provider.rotation == "sequential" else None
+    return choose(candidates, Choice(provider.rotation, chance, now, current, session, soft, window.tolerance, provider.leave_at))
 
 
 def _is_unlimited(option: Option) -> bool:

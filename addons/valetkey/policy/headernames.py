@@ -63,8 +63,12 @@ class Names(NamedTuple):
     """The words of those that may pass, and that `Connection:` could name away."""
     lists: tuple[int, ...]
     """Where a `Connection:` is."""
+    hosts: tuple[int, ...]
+    """Where a `Host:` is, by its exact name."""
     has_protocols: bool
     """Whether there is a list of subprotocols, one of which may be a key."""
+    may_upgrade: bool
+    """Whether there are the names of a handshake."""
     is_ascii: bool
 
 
@@ -89,16 +93,19 @@ def _remember(names: tuple[bytes, ...]) -> Names:
 
 def _read(names: tuple[bytes, ...]) -> Names:
     words = tuple([canonical(name) for name in names])
+    texts = tuple([name.decode("latin-1").lower() for name in names])
     passing = tuple([not _is_stripped(word) for word in words])
     return Names(
         words=words,
-        texts=tuple([name.decode("latin-1").lower() for name in names]),
+        texts=texts,
         shown=tuple([at for at, word in enumerate(words) if is_carrier(word) or word in (COOKIE, PROXY_AUTHORIZATION)]),
         private=COOKIE in words or PROXY_AUTHORIZATION in words,
         passing=passing,
         left=frozenset([word for word, passes in zip(words, passing, strict=True) if passes]) - FRAMING,
         lists=tuple([at for at, word in enumerate(words) if word == CONNECTION]),
+        hosts=tuple([at for at, text in enumerate(texts) if text == "host"]),
         has_protocols=SUBPROTOCOL in words,
+        may_upgrade=CONNECTION in words and UPGRADE in words,
         is_ascii=b"".join(names).isascii(),
     )
 

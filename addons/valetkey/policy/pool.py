@@ -71,7 +71,9 @@ def choose(candidates: Sequence[Candidate], how: Choice) -> Key | None:
 
 def _best_tier(candidates: Sequence[Candidate]) -> list[Candidate]:
     tiers = [each.key.priority for each in candidates]
-    best = min(tiers, default=0)
+    if len({*tiers}) < 2:
+        return [*candidates]
+    best = min(tiers)
     return [*compress(candidates, map(best.__eq__, tiers))]
 
 

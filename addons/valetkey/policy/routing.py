@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, repeat
 
-from ..model import AgentRule, Call, Format, Match, Provider, Refusal, Route, RouteRule, Rules, Target
+from ..model import AgentRule, Call, Format, Match, Provider, Refusal, Route, Rules, Target
 from .derived import Derived
 from .routetable import Asked, Globs, RouteTable
 
 DEFAULT = "default"
 """The name of the route that no rule made."""
-_DEFAULT = RouteRule(DEFAULT, Match())
 _HEADER = "header:"
 
 
@@ -49,7 +48,9 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
         return refusal
     # 2. The first rule that matches; without one, and where it has no `to`, the call's own provider and model stay.
     number = _first(call, compiled) if rules.routes else None
-    rule = _DEFAULT if number is None else rules.routes[number]
+    if number is None:
+        return _unrouted(call, rules)
+    rule = rules.routes[number]
     # 3. A rule may forbid the call.
     if rule.deny is not None:
         return Refusal(403, "denied_by_rule", f"{rule.deny} (route {rule.name})")
@@ -69,6 +70,15 @@ def route(call: Call, rules: Rules) -> Route | Refusal:
         set_body=rule.set_body,
         remove_body=rule.remove_body,
     )
+
+
+def _unrouted(call: Call, rules: Rules) -> Route | Refusal:
+    """The route that no rule made, which most calls take."""
+    target = Target(call.provider, call.model)
+    reason = _list_reason(rules.providers[call.provider], call.model, call.format)
+    if reason is not None:
+        return Refusal(403, "model_not_allowed", f"{reason} (route {DEFAULT})")
+    return Route(DEFAULT, (target,), weights=(1.0,))
 
 
 def others_refusal(call: Call, found: Route, others: Iterable[str], rules: Rules) -> Refusal | None:

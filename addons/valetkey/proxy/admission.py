@@ -28,6 +28,7 @@ _NO_PROOF = frozenset({credentials.COOKIE, credentials.PROXY_AUTHORIZATION})
 
 _HEARD = frozenset({"origin", "sec-fetch-site", *paths.TELLING})
 """What `egress.api_door` and `paths.locate_api` look at."""
+_NOTHING_HEARD: Mapping[str, str] = {}
 
 
 def door_of(client: connection.Client) -> Door:
@@ -175,7 +176,7 @@ def _bare(path: str) -> str:
 def _heard(headers: http.Headers) -> Mapping[str, str]:
     """The headers that door and path look at; no field is read where none of them is there, as is usual."""
     names = names_of(headers.fields)
-    return {} if names.is_ascii and _HEARD.isdisjoint(names.texts) else heads.plain(headers)
+    return _NOTHING_HEARD if names.is_ascii and _HEARD.isdisjoint(names.texts) else heads.plain(headers)
 
 
 def _local_port(flow: http.HTTPFlow) -> int:
@@ -190,9 +191,10 @@ def _own_host(flow: http.HTTPFlow, passage: Passage) -> tuple[str, ...]:
     """
     found = heads.get_all(flow.request.headers, b"host") or tuple(filter(None, [flow.request.authority]))
     named = parse_authority(found[0]) if len(found) == 1 else None
-    sockname, port = flow.client_conn.sockname, _local_port(flow)
+    sockname = flow.client_conn.sockname
+    port = sockname[1] if sockname else 0
     if named is None or named.port not in (None, port):
         listed = named is not None and str(Address(named.host, named.port or 0)) in passage.snapshot.rules.gateway.hosts
         return ("localhost",) if listed else found
-    own = named.host in passage.snapshot.rules.gateway.hosts or (sockname and named.host == parse_host(sockname[0]))
+    own = (sockname and named.host == parse_host(sockname[0])) or named.host in passage.snapshot.rules.gateway.hosts
     return ("localhost",) if own else found

@@ -47,6 +47,8 @@ class Dispatch:
         self._passage: Passage = proxy(passage)  # which holds this
         self._ask = ask
         self._plan: Generator[failover.Step, Report, Ending] | None = None
+        self._begun: tuple[float, float, Try] | None = None
+        """When, by which chance, and with which attempt the call began before there was a plan."""
         self._use: Use | None = None
         self._noted = False
         """Whether the pools know how the present attempt went."""
@@ -66,6 +68,10 @@ class Dispatch:
     def begin(self) -> failover.Step | Ending:
         """The first step."""
         now, chance = self._runtime.now(), self._runtime.chance()
+        step = failover.first(self._ask, self._runtime.pools, now, chance)
+        if step is not None:
+            self._begun = now, chance, step
+            return step
         self._plan = failover.plan(self._ask, self._runtime.pools, now, chance)
         return self._advance(None)
 
@@ -130,12 +136,16 @@ class Dispatch:
     def close(self, ending: Outcome, created: tuple[str, ...] = ()) -> None:
         """The call is over: give up what is held; only the first call counts. `created` are names of things that it made."""
         use, self._use = self._use, None
+        begun, self._begun = self._begun, None
         try:
             if use is not None:
                 self._end(use, ending, created)
         finally:
             if self._plan is not None:
                 self._plan.close()
+            elif begun is not None and begun[2].permit is not None:
+                # The call may have ended before the attempt was made; a permit that is given back already stays so.
+                self._runtime.pools.slots.release(begun[2].permit)
 
     def _end(self, use: Use, ending: Outcome, created: tuple[str, ...]) -> None:
         now, pools = self._runtime.now(), self._runtime.pools
@@ -187,12 +197,21 @@ class Dispatch:
         return Refusal(status, reason, self._passage.snapshot.vault.redact(text))
 
     def _advance(self, report: Report | None) -> failover.Step | Ending:
-        assert self._plan is not None
+        if self._plan is None:
+            if self._begun is None:
+                return _OVER
+            self._plan = self._late_plan(*self._begun)
         try:
             return next(self._plan) if report is None else self._plan.send(report)
         except StopIteration as end:
             found: Ending | None = end.value
             return found or _OVER
+
+    def _late_plan(self, now: float, chance: float, step: Try) -> Generator[failover.Step, Report, Ending]:
+        """The plan, as if the attempt that was begun without it had been its first step."""
+        plan = failover.plan(self._ask, self._runtime.pools, now, chance, step)
+        next(plan)
+        return plan
 
     def _failure(self, trouble: Trouble) -> Failure:
         use, plan, now = self._use, self._passage.plan, self._runtime.now()

@@ -34,6 +34,8 @@ class Visitor:
     @property
     def logins(self) -> tuple[Login, ...]:
         """All that was said in `Proxy-Authorization`."""
+        if self.tunnel is None and self.own is None:
+            return ()
         return tuple([login for login in (self.tunnel, self.own) if login])
 
 

@@ -92,7 +92,7 @@ class ValetIntake:
         if isinstance(route, Refusal):
             return route
         passage.route = route
-        query = credentials.strip_query(flow.request.path).partition("?")[2]
+        query = credentials.strip_query(flow.request.path).partition("?")[2] if call.query else ""
         aims = planning.aim(self.runtime, passage, call, route, content, query)
         if isinstance(aims, Refusal):
             return aims

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from os import urandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from mitmproxy import http
 
@@ -113,30 +113,39 @@ class Passages:
     """The passages of all live flows, and how their requests arrived."""
 
     def __init__(self) -> None:
-        self._passages: WeakKeyDictionary[http.HTTPFlow, Passage] = WeakKeyDictionary()
-        self._arrivals: WeakKeyDictionary[http.HTTPFlow, Arrival] = WeakKeyDictionary()
+        # A dictionary of weak references, without the calls that `WeakKeyDictionary` adds to each of many looks.
+        self._passages: dict[ref[http.HTTPFlow], Passage] = {}
+        self._arrivals: dict[ref[http.HTTPFlow], Arrival] = {}
+        passages, arrivals = self._passages, self._arrivals
+
+        def gone(flow: ref[http.HTTPFlow]) -> None:
+            passages.pop(flow, None)
+            arrivals.pop(flow, None)
+
+        self._gone = gone
 
     def arrived(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         """Keep how the request of `flow` arrived, until it is read."""
-        self._arrivals[flow] = arrival
+        self._arrivals[ref(flow, self._gone)] = arrival
 
     def arrival(self, flow: http.HTTPFlow) -> Arrival | None:
         """How the request arrived; None for a flow that our stream layer never saw (a replay)."""
-        return self._arrivals.pop(flow, None)
+        return self._arrivals.pop(ref(flow), None)
 
     def open(self, flow: http.HTTPFlow, passage: Passage) -> Passage:
         """Bind `passage` to `flow`."""
-        self._passages[flow] = passage
+        self._passages[ref(flow, self._gone)] = passage
         return passage
 
     def close(self, flow: http.HTTPFlow) -> None:
         """Forget `flow`: it is no call."""
-        self._passages.pop(flow, None)
+        self._passages.pop(ref(flow), None)
 
     def of(self, flow: http.HTTPFlow) -> Passage | None:
         """The passage of `flow`, if it is a call."""
-        return self._passages.get(flow)
+        return self._passages.get(ref(flow))
 
     def unsettled(self) -> Iterator[tuple[http.HTTPFlow, Passage]]:
         """Flows whose call has no receipt yet."""
-        yield from [(flow, passage) for flow, passage in self._passages.items() if not passage.settled]
+        alive = [(held(), passage) for held, passage in list(self._passages.items())]
+        yield from [(flow, passage) for flow, passage in alive if flow is not None and not passage.settled]

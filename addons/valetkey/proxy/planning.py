@@ -11,6 +11,7 @@ from weakref import ref
 from mitmproxy import http
 
 from ..formats import (
+    SESSION_HEADERS,
     Bindings,
     DecodeError,
     FormFacts,
@@ -36,8 +37,10 @@ from .passage import Passage, WirePlan
 from .runtime import Runtime
 
 _INCLUDE_USAGE = "stream_options.include_usage"
+_NO_HEADERS: Mapping[str, str] = {}
 _value = itemgetter(1)
 _text: Callable[[bytes], str] = methodcaller("decode", "latin-1")
+_said: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 class Content(NamedTuple):
@@ -67,13 +70,13 @@ def read(flow: http.HTTPFlow, passage: Passage) -> Content | Refusal:
     if not body or (endpoint.model != "body" and endpoint.stream != "body"):
         return Content(body, model=model)
     headers = flow.request.headers
-    kinds, encodings = heads.get_all(headers, b"content-type"), heads.get_all(headers, b"content-encoding")
+    kinds, encodings = heads.raw_values(headers, b"content-type"), heads.raw_values(headers, b"content-encoding")
     if len(kinds) > 1 or len(encodings) > 1:
         return Refusal(400, "invalid_body", "the request has two content types or encodings; send one")
-    encoding = encodings[0] if encodings else ""
+    encoding = _said(encodings[0]) if encodings else ""
     try:
         plain = _decode(body, encoding, passage.snapshot.rules.gateway.max_body) if encoding else body
-        content = _parse(plain, bool(encoding), kinds[0] if kinds else "")
+        content = _parse(plain, bool(encoding), _said(kinds[0]) if kinds else "")
         _note_asked(passage, content)
         return content if endpoint.model == "body" else content._replace(model=model)
     except (JsonScanError, DecodeError) as error:
@@ -113,8 +116,9 @@ def _decode(body: bytes, encoding: str, limit: int) -> bytes:
 
 def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
     """The call, as the rules see it. On the base-URL door a `provider/` prefix of the model chooses the provider."""
-    assert passage.place is not None and passage.provider is not None
-    endpoint = passage.place.endpoint
+    place = passage.place
+    assert place is not None and passage.provider is not None
+    endpoint = place.endpoint
     provider, model, request = passage.provider, content.model, flow.request
     if model and passage.door == "api" and "/" in model:
         split = paths.split_model_prefix(model, provider, passage.snapshot.rules.providers)
@@ -133,7 +137,7 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
         path=path,
         query=query,
         provider=provider,
-        surface=passage.place.surface.name,
+        surface=place.surface.name,
         endpoint=endpoint.name,
         format=endpoint.format,
         model=model,
@@ -141,7 +145,7 @@ def describe(flow: http.HTTPFlow, passage: Passage, content: Content) -> Call:
         streamed=streamed,
         headers=_PlainHeaders(request.headers),
         client=passage.client,
-        path_model=passage.place.path_model,
+        path_model=place.path_model,
     )
 
 
@@ -150,6 +154,11 @@ class _PlainHeaders(Mapping[str, str]):
 
     def __init__(self, headers: http.Headers) -> None:
         self._fields = headers.fields
+
+    @property
+    def may_name_session(self) -> bool:
+        """Whether a header names a session, or would if it were kept."""
+        return not SESSION_HEADERS.isdisjoint(names_of(self._fields).texts)
 
     @cached_property
     def _kept(self) -> Fields:
@@ -183,7 +192,9 @@ def aim(runtime: Runtime, passage: Passage, call: Call, route: Route, content: C
     options = finder.options(route.targets)
     too_long = finder.options(route.too_long) if route.too_long else ()
     exhausted = finder.options(route.exhausted) if route.exhausted else ()
-    options = arrange(options, route.order, finder.weights(route, options), runtime.chance())
+    chance = runtime.chance()
+    if len(options) > 1:
+        options = arrange(options, route.order, finder.weights(route, options), chance)
     if not options and not exhausted:
         return finder.refusal or Refusal(503, "no_target", f"route {route.name} has no target")
     ask = _ask(runtime, passage, call, content, (options or exhausted, too_long, exhausted if options else ()))
@@ -206,7 +217,10 @@ def _ask(runtime: Runtime, passage: Passage, call: Call, content: Content, optio
     bound, session = Bindings(), None
     # What belongs to which key does not matter where there is one.
     if has_choice(*options):
-        bound = of_request(call.format, call.path, call.headers, content.plain)
+        headers = call.headers
+        if type(headers) is _PlainHeaders and not headers.may_name_session:
+            headers = _NO_HEADERS
+        bound = of_request(call.format, call.path, headers, content.plain)
         if not bound.soft and "sticky" in [option.provider.rotation for option in first]:
             members = content.facts.members if content.facts else None
             session = conversation(call.format, call.caller.agent, content.plain, members)
@@ -310,15 +324,20 @@ class _Edits(NamedTuple):
     added_usage: bool
 
 
+_UNEDITED = _Edits({}, (), False)
+
+
 def _edits(aim: _Aim, call: Call, route: Route, content: Content) -> _Edits:
     """The few places of the body that change; nothing changes where there is no JSON object."""
     facts = content.facts
     if facts is None:
-        return _Edits({}, (), False)
+        return _UNEDITED
+    wants_usage = call.format is Format.OPENAI_CHAT and call.streamed and aim.provider.facts.include_usage
+    if not (wants_usage or route.set_body or route.remove_body or aim.model != facts.model):
+        return _UNEDITED
     changes = dict(route.set_body)
     if aim.model and aim.model != facts.model and aim.mapped.endpoint.model == "body":
         changes["model"] = aim.model
-    wants_usage = call.format is Format.OPENAI_CHAT and call.streamed and aim.provider.facts.include_usage
     added_usage = wants_usage and not facts.include_usage
     if added_usage:
         changes[_INCLUDE_USAGE] = True

@@ -107,5 +107,6 @@ class Runtime:
     @property
     def ledger_blocks(self) -> bool:
         """Whether calls must stop because receipts cannot be kept (`ledger_failure: closed`)."""
-        closed = self.snapshot.rules.gateway.ledger_failure == "closed"
-        return closed and self.writer is not None and not self.writer.healthy
+        if self.writer is None or self.writer.healthy:
+            return False
+        return self.snapshot.rules.gateway.ledger_failure == "closed"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import compress
-from operator import itemgetter, methodcaller
+from operator import methodcaller
 from typing import NamedTuple
 
 from mitmproxy import connection, http
@@ -15,15 +15,15 @@ from mitmproxy import connection, http
 from ..errors import WireError
 from ..model import Provider
 from ..policy import credentials, egress
+from ..policy.credentials import Fields
 from ..policy.derived import Derived
-from . import heads
+from ..policy.headernames import names_of
 from .passage import Passage, WirePlan
 from .runtime import Runtime
 
 _NAMED_BY_AUTHORITY = (b"HTTP/2.0", b"HTTP/3")
 """HTTP versions that name the host in `:authority`."""
 _RANGES = (b"range", b"if-range")
-_name = itemgetter(0)
 _text: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
 
 
@@ -50,12 +50,14 @@ def request(flow: http.HTTPFlow, passage: Passage, server: connection.Server, ru
     plan = passage.plan
     if plan is None:
         raise WireError(502, "no_plan", "the call was not routed")
-    copy = _copy(flow.request)
-    _address(copy.data, plan)
-    _check(copy.data, plan, server, passage, runtime)
+    copy, there = _copy(flow.request), _there(plan.provider)
+    fields = _address(copy.data, plan, there)
+    names = names_of(fields)
+    hosts = tuple([_text(fields[at][1]) for at in names.hosts])
+    _check(copy.data, hosts, plan, there, server, passage, runtime)
     secret = passage.snapshot.vault.reveal(plan.key.id) if plan.key else None
-    auth, headers = plan.surface.auth, copy.data.headers
-    headers.fields = credentials.wire_headers(headers.fields, auth, plan.key, secret, upgrade=_is_upgrade(headers))
+    upgrade = names.may_upgrade and _is_upgrade(fields)
+    copy.data.headers.fields = credentials.wire_headers(fields, plan.surface.auth, plan.key, secret, upgrade=upgrade)
     if plan.body is not None or plan.decoded or plan.identity:
         _fit(copy, plan)
     if passage.place is not None and passage.place.endpoint.results is not None:
@@ -105,28 +107,34 @@ def _same[T](value: T) -> T:
     return made
 
 
-def _address(data: http.RequestData, plan: WirePlan) -> None:
-    """Point the copy at the plan's upstream, in whichever place its HTTP version names the host."""
-    upstream, there = plan.provider.upstream, _there(plan.provider)
+def _address(data: http.RequestData, plan: WirePlan, there: _There) -> Fields:
+    """Point the copy at the plan's upstream; gives its fields, with the host in whichever place its HTTP version names it."""
+    upstream = plan.provider.upstream
     data.scheme, data.host, data.port = there.scheme, upstream.host, upstream.port
     data.path = plan.path.encode()
     fields = data.headers.fields
-    names = [*map(bytes.lower, map(_name, fields))]
+    names = names_of(fields)
     at = 0
-    if b"host" in names:
-        at = names.index(b"host")
-        fields = tuple(compress(fields, map(b"host".__ne__, names)))
+    if names.hosts:
+        at = names.hosts[0]
+        fields = tuple(compress(fields, map("host".__ne__, names.texts)))
     if data.http_version in _NAMED_BY_AUTHORITY:
         data.authority = there.authority
-    else:
-        data.authority = b""
-        fields = (*fields[:at], (b"Host", there.authority), *fields[at:])
-    data.headers.fields = fields
+        return fields
+    data.authority = b""
+    return (*fields[:at], (b"Host", there.authority), *fields[at:])
 
 
-def _check(data: http.RequestData, plan: WirePlan, server: connection.Server, passage: Passage, runtime: Runtime) -> None:
-    provider, host_headers = plan.provider, heads.get_all(data.headers, b"host")
-    there, address, authority = _there(provider), server.address or ("", 0), _text(data.authority)
+def _check(
+    data: http.RequestData,
+    host_headers: tuple[str, ...],
+    plan: WirePlan,
+    there: _There,
+    server: connection.Server,
+    passage: Passage,
+    runtime: Runtime,
+) -> None:
+    provider, address, authority = plan.provider, server.address or ("", 0), _text(data.authority)
     facts = egress.Wire(
         key_provider=passage.snapshot.vault.binding(plan.key.id) if plan.key else None,
         provider=provider.name,
@@ -155,8 +163,12 @@ def _check(data: http.RequestData, plan: WirePlan, server: connection.Server, pa
         raise WireError(502, "credential_withheld", reason)
 
 
-def _is_upgrade(headers: http.Headers) -> bool:
-    return "upgrade" in heads.get(headers, b"connection").lower() and bool(heads.get(headers, b"upgrade"))
+def _is_upgrade(fields: Fields) -> bool:
+    return b"upgrade" in _first(fields, b"connection").lower() and bool(_first(fields, b"upgrade"))
+
+
+def _first(fields: Fields, name: bytes) -> bytes:
+    return next((value for raw, value in fields if raw.lower() == name), b"")
 
 
 def _ask_for_all(headers: http.Headers) -> None:
