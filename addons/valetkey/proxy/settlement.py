@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mitmproxy import http
 
-from ..formats import UsageTap
+from ..formats import Unread, Usage
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
 from . import archive, bindings, heads, measuring, views
@@ -36,7 +36,7 @@ class _Ending:
     flow: http.HTTPFlow
     passage: Passage
     moment: float
-    tap: UsageTap | None = None
+    tap: Usage | Unread | None = None
     is_proof: bool = False
     """Whether it is the start canary's, which leaves no trace."""
     is_closed: bool = False
@@ -130,20 +130,17 @@ class Settlement:
         if self.runtime.archive is not None:
             archive.keep(self.runtime.archive, flow, receipt)
 
-    def _tap(self, flow: http.HTTPFlow, passage: Passage) -> UsageTap | None:
-        """The tap of a streamed answer, or one fed with the whole body now."""
+    def _tap(self, flow: http.HTTPFlow, passage: Passage) -> Usage | Unread | None:
+        """The tap of a streamed answer, or what the whole body tells."""
         if passage.pump is not None:
             if not passage.pump.ended and passage.pump.tap is not None:
                 passage.pump.tap.end()
             return passage.pump.tap
         answer = flow.response
-        if passage.refusal or answer is None or not answer.raw_content:
+        body = None if answer is None or passage.refusal else answer.raw_content
+        if answer is None or not body:
             return None
-        tap = measuring.open_tap(self.runtime, answer, passage)
-        if tap is not None:
-            tap.feed(answer.raw_content)
-            tap.end()
-        return tap
+        return measuring.read_whole(self.runtime, answer, passage, body)
 
 
 def _may_wait(flow: http.HTTPFlow, passage: Passage) -> bool:
@@ -205,7 +202,7 @@ def _bare(passage: Passage) -> Receipt:
     )  # fmt: skip
 
 
-def _classify(flow: http.HTTPFlow, passage: Passage, tap: UsageTap | None) -> Outcome:
+def _classify(flow: http.HTTPFlow, passage: Passage, tap: Usage | Unread | None) -> Outcome:
     """The class of the ending, when nothing has set it on the way."""
     if passage.refusal is not None:
         return Outcome.REFUSED
