@@ -169,8 +169,9 @@ def _later(loop: asyncio.AbstractEventLoop, seconds: float, step: Callable[[], N
 
 def _request_id(headers: http.Headers) -> str | None:
     """The provider's own id of the call; several fields of a name are joined."""
+    names = heads.by_name(headers)
     for name in _REQUEST_IDS:
-        if values := heads.raw_values(headers, name):
+        if (names is None or name in names) and (values := heads.raw_values(headers, name)):
             return b", ".join(values).decode("utf-8", "surrogateescape")
     return None
 
@@ -179,15 +180,18 @@ def _streams(answer: http.Response, passage: Passage) -> bool:
     """JSON is read whole, unless it is large or a stream by its endpoint; everything else passes as it comes."""
     if answer.status_code == 101:
         return False
-    kind = heads.get(answer.headers, b"content-type")
-    if kind != "application/json":  # most are, and spelt like that
-        kind = kind.partition(";")[0].strip().lower()
+    call, most, names = passage.call, passage.snapshot.rules.gateway.max_body, heads.by_name(answer.headers)
+    if names is not None and names.get(b"content-type") == b"application/json" and not (call is not None and call.streamed):
+        size = names.get(b"content-length", b"")  # so are most, and say how long
+        if type(size) is bytes and size.isdigit():
+            return int(size) > most
+    kind = heads.get(answer.headers, b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json" and answer.status_code < 400:
         return bool(kind) or not heads.get(answer.headers, b"content-length")
-    if passage.call is not None and passage.call.streamed and answer.status_code < 400:
+    if call is not None and call.streamed and answer.status_code < 400:
         return True
     length = heads.get(answer.headers, b"content-length")
-    return length.isdecimal() and int(length) > passage.snapshot.rules.gateway.max_body
+    return length.isdecimal() and int(length) > most
 
 
 def _mark(answer: http.Response, passage: Passage) -> None:

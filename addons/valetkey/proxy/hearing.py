@@ -103,6 +103,11 @@ class Hearing:
 
     def _is_whole(self) -> bool:
         """Whether what came with a 200 is a document that could be an error or empty, and is not too large to be heard."""
+        names = heads.by_name(self._answer.headers)
+        if names is not None and names.get(b"content-type") == b"application/json":  # most are, and say how long
+            size = names.get(b"content-length", b"")
+            if type(size) is bytes and size.isdigit():
+                return int(size) <= self._limit
         kind = self._header(b"content-type") or ""
         if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
             return False
@@ -125,7 +130,10 @@ class Hearing:
 
     def _plain(self) -> bytes | None:
         """The body, decoded; None where it cannot be, or is larger than what is heard."""
-        body, encoding = b"".join(self._pieces), self._header(b"content-encoding")
+        body, names = b"".join(self._pieces), heads.by_name(self._answer.headers)
+        if names is not None and b"content-encoding" not in names:
+            return body
+        encoding = self._header(b"content-encoding")
         if not encoding:
             return body
         plain, size = [], 0

@@ -81,7 +81,11 @@ def read_whole(runtime: Runtime, answer: http.Response, passage: Passage, body: 
         return tap
     if answer.status_code >= 300:
         return None
-    kind, encoding = heads.get(answer.headers, b"content-type"), heads.get(answer.headers, b"content-encoding")
+    names = heads.by_name(answer.headers)
+    if names is not None and names.get(b"content-type") == b"application/json" and b"content-encoding" not in names:
+        kind, encoding = "application/json", ""  # as of most answers
+    else:
+        kind, encoding = heads.get(answer.headers, b"content-type"), heads.get(answer.headers, b"content-encoding")
     return usage_of(place.endpoint.format, kind, encoding, passage.snapshot.rules.gateway.max_body, body)
 
 
