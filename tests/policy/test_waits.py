@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support.making import CATALOG
 from valetkey.model import LimitFacts
-from valetkey.policy.waits import LONGEST, Stated, duration, limit_names, remaining, stated
+from valetkey.policy.waits import LONGEST, Stated, duration, remaining, stated
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 IN_A_MINUTE = {
@@ -389,18 +389,3 @@ def test_more_left_than_the_limit_is_all():
 @pytest.mark.parametrize("name", ["gemini", "deepseek", "ollama"])
 def test_who_sends_no_headers_tells_nothing(name):
     assert remaining(CATALOG[name], limits("requests", "1", "1s"), NOW) is None
-
-
-ALL_LIMITS = [each for facts in CATALOG.values() for each in facts.limits]
-LIMIT_HEADERS = {
-    name for each in ALL_LIMITS for name in (each.limit, each.remaining, each.spent, each.status, each.reset) if name
-}
-
-
-@given(
-    st.sampled_from([*CATALOG.values()]),
-    st.dictionaries(st.sampled_from(sorted(LIMIT_HEADERS)), st.sampled_from(["0", "1", "", "rejected", "x"]), max_size=6),
-)
-def test_without_the_headers_that_tell_of_limits_nothing_is_known_to_remain(facts, headers):
-    names = limit_names(facts)
-    assert remaining(facts, {name: value for name, value in headers.items() if name.encode() not in names}, NOW) is None

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Any
 
 from ..model import LimitFacts, ProviderFacts
-from .kept import Kept
 
 LONGEST = 31 * 86_400.0
 """The longest rest in seconds. One bad value must not retire a provider for years."""
@@ -113,18 +112,6 @@ def remaining(facts: ProviderFacts, headers: Mapping[str, str], now: float) -> R
         resets_in = _reset(limit, headers, clock)
         found.append(Remaining(least, limit.dimension, None if resets_in is None else min(resets_in, LONGEST)))
     return max(found, key=lambda r: r.resets_in or 0.0)
-
-
-def limit_names(facts: ProviderFacts) -> frozenset[bytes]:
-    """The headers without any of which nothing is known to remain."""
-    found = _LIMIT_NAMES.get((id(facts),))
-    if found is None:
-        names = [name for limit in facts.limits for name in (limit.remaining, limit.spent, limit.status) if name]
-        found = _LIMIT_NAMES.put((id(facts),), frozenset(name.encode() for name in names), facts, "")
-    return found
-
-
-_LIMIT_NAMES: Kept[frozenset[bytes]] = Kept()
 
 
 def duration(text: str, now: float) -> float | None:

@@ -220,9 +220,6 @@ class Dispatch:
         use, plan = self._use, self._passage.plan
         if use is None or plan is None or use.place.key is None or not plan.provider.facts.limits:
             return
-        names, told = waits.limit_names(plan.provider.facts), heads.by_name(answer.headers)
-        if told is not None and names.isdisjoint(told):
-            return
         left = waits.remaining(plan.provider.facts, _names(answer), now)
         if left is not None:
             self._runtime.pools.gauges.stated(use.place.key, left.share, left.dimension, left.resets_in, now)
