@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from valetkey.catalog import load_catalog
-from valetkey.formats.failures import failure_in, failure_of, holds
+from valetkey.formats.failures import failure_in, failure_of, holds, may_fail
 from valetkey.model import Format
 from valetkey.policy.outcome import classify
 
@@ -239,3 +239,20 @@ def test_details_of_any_depth_give_a_body(depth):
         inner["deep"] = {"deep": None}
         inner = inner["deep"]
     assert failure_of(CHAT, details).body.startswith(b'{"error":{"message":')
+
+
+WORDS = st.sampled_from(["error", "failed", "response.failed", "response", "type", "object", "status", "choices", "x_groq", "a"])
+EVENTS = st.recursive(WORDS | st.none(), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=3))
+
+
+@given(st.none() | WORDS, st.dictionaries(WORDS, EVENTS, max_size=4), st.sampled_from(["", "error", "failed"]))
+def test_what_holds_no_word_of_errors_is_none(name, event, escaped):
+    data = json.dumps(event).encode()
+    if escaped:
+        data = data.replace(escaped.encode(), f"\\u{ord(escaped[0]):04x}{escaped[1:]}".encode())
+    assert may_fail(name, data) or failure_in(Format.OPENAI_CHAT, name, json.loads(data)) is None
+
+
+@pytest.mark.parametrize(("name", "data"), [(None, b"{}"), ("message", b'{"choices":[{"delta":{"content":"hi"}}]}')])
+def test_most_events_need_not_be_asked_about(name, data):
+    assert not may_fail(name, data)

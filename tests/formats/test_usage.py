@@ -39,7 +39,7 @@ from support.streams import (
     gemini,
     responses,
 )
-from valetkey.formats.usage import UsageTap, estimate_usage
+from valetkey.formats.usage import Unread, UsageTap, estimate_usage, usage_of
 from valetkey.model import Format
 
 
@@ -562,3 +562,44 @@ def test_a_stream_whose_events_all_differ_is_not_learned_for_ever():
     for number in range(100):
         tap.feed(b'data: {"model":"m","choices":[{"delta":{"content":"x"}}],"elapsed":"%d"}\n\n' % number)
     assert tap._lessons <= 0
+
+
+DOCUMENT = st.dictionaries(
+    st.sampled_from(["model", "usage", "id", "error", "x_groq", "choices", "candidates", "output", "responseId", "\u00e9"]),
+    st.recursive(
+        st.none() | st.text(max_size=8) | st.integers() | st.just({"usage": {"total_tokens": 3}}),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(st.sampled_from(["type", "content", "groundingMetadata", "error"]), inner)
+        ),
+        max_leaves=5,
+    ),
+)
+BODIES = st.one_of(
+    DOCUMENT.map(lambda each: json.dumps(each).encode()),
+    DOCUMENT.map(lambda each: json.dumps(each).replace("error", "\\u0065rror").encode()),
+    DOCUMENT.map(lambda each: json.dumps(each).encode("utf-16-le")),
+    DOCUMENT.map(lambda each: json.dumps(each).encode()[:-1]),
+    st.sampled_from([b"{}", b'{"usage":NaN}', b"{", b" {}", b"[{}]", b"data: {}\n\n", b"\xef\xbb\xbf{}", b'{"error":"no"}']),
+)
+KINDS = st.sampled_from(["application/json", "Application/JSON ; charset=utf-8", "text/event-stream", "text/html", ""])
+
+
+def told(usage):
+    found = usage.read() if isinstance(usage, Unread) else usage
+    return (found.problem, found.document, found.error, found.complete, found.events, found.output_chars, found.response_id)
+
+
+@given(BODIES, KINDS, st.sampled_from(["", "identity", "gzip"]), st.sampled_from(list(Format)), st.sampled_from([10, 10**6]))
+def test_a_whole_body_tells_what_a_tap_that_is_fed_with_it_does(body, kind, encoding, format, limit):
+    assert told(usage_of(format, kind, encoding, limit, body)) == told(tapped(format, kind, [body], encoding, limit=limit))
+
+
+@given(BODIES, st.sampled_from(list(Format)))
+def test_what_is_left_unread_has_no_error(body, format):
+    usage = usage_of(format, "application/json", "", 10**6, body)
+    assert not isinstance(usage, Unread) or (usage.error, usage.read().error) == (None, None)
+
+
+def test_a_small_document_is_left_unread():
+    assert isinstance(usage_of(Format.OPENAI_CHAT, "application/json", "", 10**6, b'{"usage":{}}'), Unread)

@@ -121,14 +121,14 @@ def _context():
 
 
 def test_shielded_gives_the_result():
-    assert guard.shielded("x", lambda: 1, 2) == 1
+    assert guard.shielded("x", 2, max, 0, 1) == 1
 
 
 def test_shielded_goes_on_after_a_defect(caplog):
     def broken():
         raise RuntimeError("defect")
 
-    assert guard.shielded("x", broken, 2) == 2
+    assert guard.shielded("x", 2, broken) == 2
 
 
 def hooks_of(addon):

@@ -184,12 +184,6 @@ def test_what_a_provider_must_not_say_is_taken_off(fields):
     assert list(headers.fields) == [field for field in fields if field[0] != b"x-valetkey-id"]
 
 
-def test_marks_are_put_on():
-    headers = http.Headers([(b"a", b"b")])
-    heads.mark(headers, {"x-valetkey-id": "1"})
-    assert headers.fields == ((b"a", b"b"), (b"x-valetkey-id", b"1"))
-
-
 KEY = "sk-proj-REALrealREALrealREALreal0001"
 
 

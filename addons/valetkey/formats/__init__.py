@@ -15,7 +15,7 @@ from .results import ResultsTap
 from .scrub import LEAST_LENGTH, Scrubber, ScrubStream
 from .splice import splice
 from .sse import SseEvent, SseParser
-from .usage import UsageTap, estimate_usage
+from .usage import Unread, Usage, UsageTap, estimate_usage, usage_of
 
 __all__ = [
     "EVENT_STREAM",
@@ -38,6 +38,8 @@ __all__ = [
     "Span",
     "SseEvent",
     "SseParser",
+    "Unread",
+    "Usage",
     "UsageChunkFilter",
     "UsageTap",
     "asked_in_form",
@@ -57,6 +59,7 @@ __all__ = [
     "read_whole",
     "scan",
     "splice",
+    "usage_of",
     "value",
     "with_field",
 ]

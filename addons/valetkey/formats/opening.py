@@ -16,7 +16,7 @@ from ..model import Dialect, Format
 from .decode import DecodeError, Decoder, decoder
 from .elements import ElementParser
 from .eventstream import EVENT_STREAM, EventStreamParser
-from .failures import ERROR_EVENTS, Failure, failure_in, failure_of, holds
+from .failures import ERROR_EVENTS, Failure, failure_in, failure_of, holds, may_fail
 from .lines import LineParser
 from .sse import SseEvent, SseParser
 from .usage import BODY_LIMIT
@@ -228,14 +228,17 @@ class _Reader:
         document = _decoded(data)
         if name in ERROR_EVENTS and not isinstance(document, Mapping | list):
             return failure_of(self._format, data.decode("utf-8", "replace"))
-        events = document if isinstance(document, list) else [document]
-        verdicts = (self._judge_event(name, event) for event in events)
-        return next((verdict for verdict in verdicts if verdict is not False), False)
+        is_safe = not may_fail(name, data)
+        for event in document if isinstance(document, list) else (document,):
+            verdict = self._judge_event(name, event, is_safe)
+            if verdict is not False:
+                return verdict
+        return False
 
-    def _judge_event(self, name: str | None, event: Any) -> Failure | bool:
+    def _judge_event(self, name: str | None, event: Any, is_safe: bool) -> Failure | bool:
         if not isinstance(event, Mapping):
             return True
-        failure = failure_in(self._format, name, event)
+        failure = None if is_safe else failure_in(self._format, name, event)
         if failure is not None:
             return failure
         conditions = self._shape.conditions(name, event)
@@ -253,10 +256,12 @@ class _Reader:
         return said or (bool(document) and self._shape.marks.isdisjoint(document))
 
     def _says(self, event: Mapping[str, Any], conditions: tuple[str, ...]) -> Failure | bool:
-        if any(holds(event, condition) for condition in conditions):
-            return True
-        if any(holds(event, condition) for condition in self._shape.failed):
-            return failure_of(self._format, "The provider ended the answer with an error.")
+        for condition in conditions:
+            if holds(event, condition):
+                return True
+        for condition in self._shape.failed:
+            if holds(event, condition):
+                return failure_of(self._format, "The provider ended the answer with an error.")
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..model import Format
 from .decode import DecodeError, Decoder, decoder
@@ -98,8 +98,7 @@ class UsageTap:
     @property
     def response_id(self) -> str | None:
         """The provider's own id of the answer."""
-        document = self.document or {}
-        return next((found for name in ("id", "responseId") if isinstance(found := document.get(name), str)), None)
+        return _id_of(self.document)
 
     @property
     def takes_frame(self) -> bool:
@@ -257,10 +256,93 @@ class UsageTap:
         if self._fold.reads_whole:
             self._fold.read(None, found)
             return dict(self._fold.document)
-        groq = found.get("x_groq")
-        if not found.get("usage") and isinstance(groq, Mapping) and "usage" in groq:
-            found["usage"] = groq["usage"]
-        return found
+        return _with_usage(found)
+
+
+class WholeUsage(NamedTuple):
+    """What a tap tells at the end of a small whole body."""
+
+    body: bytes
+    document: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    problem: str | None = None
+    events: int = 1
+    complete: bool = True
+
+    @property
+    def output_chars(self) -> int:
+        """The characters of answer, to estimate from."""
+        return text_length(self.body)
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's own id of the answer."""
+        return _id_of(self.document)
+
+
+class Unread(NamedTuple):
+    """A small whole body that surely reports no error, so that nobody need read it before its usage is asked for."""
+
+    format: Format
+    body: bytes
+
+    @property
+    def error(self) -> None:
+        """None."""
+        return
+
+    def read(self) -> UsageTap | WholeUsage:
+        """What it reports."""
+        return _read_small(self.body) or _tapped(UsageTap(self.format, "application/json"), self.body)
+
+
+Usage = UsageTap | WholeUsage
+
+
+def usage_of(format: Format, content_type: str, content_encoding: str, limit: int, body: bytes) -> Usage | Unread:
+    """What a tap fed with all of an answer tells. Most are small documents, for which there is a shorter way."""
+    is_small = body.startswith(b"{") and len(body) <= min(_SMALL, limit) and content_encoding in _PLAIN
+    if is_small and format in _PLAIN_FORMATS and _is_json(content_type):
+        unread = Unread(format, body)
+        # An error cannot hide: these are all ways to write the word.
+        return unread.read() if b'"error"' in body or b"\\u00" in body or b"\0" in body else unread
+    return _tapped(UsageTap(format, content_type, content_encoding, limit), body)
+
+
+def _tapped(tap: UsageTap, body: bytes) -> UsageTap:
+    tap.feed(body)
+    tap.end()
+    return tap
+
+
+_PLAIN_FORMATS = frozenset(each for each in Format if not fold_for(each).reads_whole and not fold_for(each).members)
+"""Formats whose whole bodies are no matter for a fold."""
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def _read_small(body: bytes) -> WholeUsage | None:
+    decoded = _decoded(body)
+    if not isinstance(decoded, dict):
+        return None
+    found = {name: decoded[name] for name in _WHOLE.intersection(decoded)}
+    error = found.get("error")
+    document = _with_usage(found) | _billed_beside(body, decoded)
+    return WholeUsage(body, document or None, {"error": error} if isinstance(error, Mapping | str) else None)
+
+
+def _with_usage(found: dict[str, Any]) -> dict[str, Any]:
+    groq = found.get("x_groq")
+    if not found.get("usage") and isinstance(groq, Mapping) and "usage" in groq:
+        found["usage"] = groq["usage"]
+    return found
+
+
+def _id_of(document: Mapping[str, Any] | None) -> str | None:
+    found = document or {}
+    return next((value for name in ("id", "responseId") if isinstance(value := found.get(name), str)), None)
 
 
 def estimate_usage(request_bytes: int, output_chars: int) -> dict[str, int]:

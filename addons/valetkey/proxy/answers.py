@@ -20,7 +20,7 @@ from .runtime import Runtime
 from .settlement import Settlement
 from .sockets import Sockets
 
-_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid", "cf-ray")
+_REQUEST_IDS = (b"x-request-id", b"request-id", b"x-goog-request-id", b"x-amzn-requestid", b"cf-ray")
 
 
 class ValetAnswers:
@@ -67,7 +67,7 @@ class ValetAnswers:
             return
         if passage.plan and passage.place and not passage.refusal and not flow.response.stream:
             listing.trim(flow.response, passage.plan.provider, passage.place.endpoint.format)
-        self.settlement.settle(flow)
+        self.settlement.settle_call(flow, passage)
 
     @guarded
     def error(self, flow: http.HTTPFlow) -> None:
@@ -143,13 +143,7 @@ class ValetAnswers:
 
     def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
         passage.first_byte = self.runtime.monotonic()
-        headers = heads.plain(answer.headers)
-        for name in _REQUEST_IDS:
-            if name in headers:
-                passage.request_id = headers[name]
-                break
-        else:
-            passage.request_id = None
+        passage.request_id = _request_id(answer.headers)
         heads.clean(answer.headers)
         if _streams(answer, passage) and echo.is_readable(answer):
             answer.stream = self.pump(flow)
@@ -173,27 +167,46 @@ def _later(loop: asyncio.AbstractEventLoop, seconds: float, step: Callable[[], N
         loop.call_soon(step)
 
 
+def _request_id(headers: http.Headers) -> str | None:
+    """The provider's own id of the call; several fields of a name are joined."""
+    names = heads.by_name(headers)
+    for name in _REQUEST_IDS:
+        if (names is None or name in names) and (values := heads.raw_values(headers, name)):
+            return b", ".join(values).decode("utf-8", "surrogateescape")
+    return None
+
+
 def _streams(answer: http.Response, passage: Passage) -> bool:
     """JSON is read whole, unless it is large or a stream by its endpoint; everything else passes as it comes."""
     if answer.status_code == 101:
         return False
+    call, most, names = passage.call, passage.snapshot.rules.gateway.max_body, heads.by_name(answer.headers)
+    if names is not None and names.get(b"content-type") == b"application/json" and not (call is not None and call.streamed):
+        size = names.get(b"content-length", b"")  # so are most, and say how long
+        if type(size) is bytes and size.isdigit():
+            return int(size) > most
     kind = heads.get(answer.headers, b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json" and answer.status_code < 400:
         return bool(kind) or not heads.get(answer.headers, b"content-length")
-    if passage.call is not None and passage.call.streamed and answer.status_code < 400:
+    if call is not None and call.streamed and answer.status_code < 400:
         return True
     length = heads.get(answer.headers, b"content-length")
-    return length.isdecimal() and int(length) > passage.snapshot.rules.gateway.max_body
+    return length.isdecimal() and int(length) > most
 
 
 def _mark(answer: http.Response, passage: Passage) -> None:
     """Say on the answer which call it was and where it went; never the key, only its id."""
-    marks, plan = {"x-valetkey-id": passage.id}, passage.plan
-    if plan is not None:
-        marks["x-valetkey-provider"] = plan.provider.name
-        if plan.model:
-            marks["x-valetkey-model"] = plan.model
-        if plan.key:
-            marks["x-valetkey-key"] = plan.key.id
-        marks["x-valetkey-attempts"] = str(len(passage.attempts))
-    heads.mark(answer.headers, marks)
+    plan = passage.plan
+    if plan is None:
+        answer.headers.fields += ((b"x-valetkey-id", passage.id.encode()),)
+        return
+    marks = [
+        (b"x-valetkey-id", passage.id.encode()),
+        (b"x-valetkey-provider", plan.provider.name.encode("utf-8", "surrogateescape")),
+    ]
+    if plan.model:
+        marks.append((b"x-valetkey-model", plan.model.encode("utf-8", "surrogateescape")))
+    if plan.key:
+        marks.append((b"x-valetkey-key", plan.key.id.encode("utf-8", "surrogateescape")))
+    marks.append((b"x-valetkey-attempts", b"%d" % len(passage.attempts)))
+    answer.headers.fields += (*marks,)

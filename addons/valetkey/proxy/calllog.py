@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from mitmproxy import log
@@ -24,7 +23,7 @@ def log_call(receipt: Receipt, style: Literal["text", "json"], *, bridged: bool 
     level = logging.INFO if receipt.outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
-    takers = None if bridged else [each for each in _handlers() if each.level <= level and not isinstance(each, _BRIDGE)]
+    takers = None if bridged else _takers(level)
     if takers == []:
         return
     text = json.dumps(to_dict(receipt), separators=(",", ":")) if style == "json" else line(receipt)
@@ -36,12 +35,14 @@ def log_call(receipt: Receipt, style: Literal["text", "json"], *, bridged: bool 
         each.handle(record)
 
 
-def _handlers() -> Iterator[logging.Handler]:
-    """All that a record of ours is given to."""
+def _takers(level: int) -> list[logging.Handler]:
+    """All but the bridge that a record of ours is given to."""
+    found: list[logging.Handler] = []
     place: logging.Logger | None = logger
     while place is not None:
-        yield from place.handlers
+        found += [each for each in place.handlers if each.level <= level and not isinstance(each, _BRIDGE)]
         place = place.parent if place.propagate else None
+    return found
 
 
 def line(receipt: Receipt) -> str:

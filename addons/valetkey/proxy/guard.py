@@ -130,10 +130,10 @@ def stop_flow(runtime: Runtime, flow: http.HTTPFlow, refusal: Refusal) -> None:
         passage.outcome = Outcome.GATEWAY if refusal is DEFECT else Outcome.REFUSED
 
 
-def shielded[T](what: str, step: Callable[[], T], otherwise: T) -> T:
+def shielded[T, *A](what: str, otherwise: T, step: Callable[[*A], T], *args: *A) -> T:
     """Run a step that must not cost the receipt: on a defect, log it and go on with `otherwise`."""
     try:
-        return step()
+        return step(*args)
     except Exception:
         logger.exception("valetkey: defect in %s; the receipt is written without it", what)
         return otherwise

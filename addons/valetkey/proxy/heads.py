@@ -121,10 +121,5 @@ def scrub(headers: http.Headers, scrubber: Scrubber) -> bool:
     return headers.fields != fields
 
 
-def mark(headers: http.Headers, marks: dict[str, str]) -> None:
-    """Put our own marks on."""
-    headers.fields += tuple((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in marks.items())
-
-
 def _is_ours(name: bytes) -> bool:
     return name == b"alt-svc" or name.startswith(OURS)

@@ -49,15 +49,22 @@ class Hearing:
 
     def __init__(self, answer: http.Response, passage: Passage) -> None:
         self._answer = answer
-        self._place = passage.place
+        self._place = place = passage.place
         self._pieces: list[bytes] = []
         self._size = 0
-        self._retry_empty = passage.snapshot.rules.gateway.retry_empty
-        self._limit = passage.snapshot.rules.gateway.max_body
-        self._opening = self._open(passage)
+        gateway, call = passage.snapshot.rules.gateway, passage.call
+        self._retry_empty, self._limit = gateway.retry_empty, gateway.max_body
         self._was_silent = passage.silent
         self._is_error = answer.status_code >= 400
-        self._passes = not self._is_error and not self._is_whole() and (self._opening is None or self._opening.feed(b"") is True)
+        self._opening: Opening | None = None
+        self._passes = not self._is_error
+        if answer.status_code == 200 and place is not None and place.endpoint.flavor is not None:
+            if call is not None and call.streamed:
+                kind, encoding = self._header(b"content-type"), self._header(b"content-encoding")
+                self._opening = Opening(place.endpoint.format, kind, encoding)
+                self._passes = self._opening.feed(b"") is True
+            else:
+                self._passes = not self._is_whole()
 
     @property
     def holds(self) -> bool:
@@ -94,20 +101,13 @@ class Hearing:
             return "pass"
         return Trouble("the stream began and nothing came", None, Outcome.TIMEOUT, again=False)
 
-    def _open(self, passage: Passage) -> Opening | None:
-        place = passage.place
-        if self._answer.status_code != 200 or place is None or place.endpoint.flavor is None:
-            return None
-        if passage.call is None or not passage.call.streamed:
-            return None
-        return Opening(place.endpoint.format, self._header(b"content-type"), self._header(b"content-encoding"))
-
     def _is_whole(self) -> bool:
-        """Whether it is a document that could be an error or empty, and is not too large to be heard."""
-        if self._opening is not None or self._answer.status_code != 200:
-            return False
-        if self._place is None or self._place.endpoint.flavor is None:
-            return False
+        """Whether what came with a 200 is a document that could be an error or empty, and is not too large to be heard."""
+        names = heads.by_name(self._answer.headers)
+        if names is not None and names.get(b"content-type") == b"application/json":  # most are, and say how long
+            size = names.get(b"content-length", b"")
+            if type(size) is bytes and size.isdigit():
+                return int(size) <= self._limit
         kind = self._header(b"content-type") or ""
         if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
             return False
@@ -116,8 +116,8 @@ class Hearing:
 
     def _header(self, name: bytes) -> str | None:
         """The values of a header with commas between, as mitmproxy gives them; None where there is none."""
-        found = heads.get_all(self._answer.headers, name)
-        return ", ".join(found) if found else None
+        found = heads.raw_values(self._answer.headers, name)
+        return b", ".join(found).decode("utf-8", "surrogateescape") if found else None
 
     def _judge_whole(self) -> Word | Trouble:
         assert self._place is not None
@@ -130,7 +130,10 @@ class Hearing:
 
     def _plain(self) -> bytes | None:
         """The body, decoded; None where it cannot be, or is larger than what is heard."""
-        body, encoding = b"".join(self._pieces), self._header(b"content-encoding")
+        body, names = b"".join(self._pieces), heads.by_name(self._answer.headers)
+        if names is not None and b"content-encoding" not in names:
+            return body
+        encoding = self._header(b"content-encoding")
         if not encoding:
             return body
         plain, size = [], 0

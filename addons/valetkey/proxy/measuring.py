@@ -8,7 +8,7 @@ from typing import Any
 
 from mitmproxy import http
 
-from ..formats import ResultsTap, UsageTap, estimate_usage
+from ..formats import ResultsTap, Unread, Usage, UsageTap, estimate_usage, usage_of
 from ..model import Endpoint, Metering, Outcome, Results
 from ..policy import metering
 from ..policy.counted import Counted
@@ -70,18 +70,39 @@ def open_tap(runtime: Runtime, answer: http.Response, passage: Passage) -> Usage
     return ResultsTap(endpoint.results.documents, sheet.take, encoding, limit, lines=endpoint.results.lines)
 
 
+def read_whole(runtime: Runtime, answer: http.Response, passage: Passage, body: bytes) -> Usage | Unread | None:
+    """What the whole body of an answer reports, None for an answer without usage."""
+    plan, place = passage.plan, passage.place
+    if plan is None or place is None or place.endpoint.results is not None or place.endpoint.flavor is None:
+        tap = open_tap(runtime, answer, passage)
+        if tap is not None:
+            tap.feed(body)
+            tap.end()
+        return tap
+    if answer.status_code >= 300:
+        return None
+    names = heads.by_name(answer.headers)
+    if names is not None and names.get(b"content-type") == b"application/json" and b"content-encoding" not in names:
+        kind, encoding = "application/json", ""  # as of most answers
+    else:
+        kind, encoding = heads.get(answer.headers, b"content-type"), heads.get(answer.headers, b"content-encoding")
+    return usage_of(place.endpoint.format, kind, encoding, passage.snapshot.rules.gateway.max_body, body)
+
+
 def _sheet(runtime: Runtime, answer: http.Response, passage: Passage, plan: WirePlan, place: Place, results: Results) -> Sheet:
     name, is_part = f"{plan.provider.name}{place.rest}", answer.status_code == 206
     return Sheet(passage, plan, results, runtime.pools.counted, name, runtime.now(), is_part)
 
 
-def meter_of(runtime: Runtime, passage: Passage, tap: UsageTap | None) -> Metering:
+def meter_of(runtime: Runtime, passage: Passage, tap: Usage | Unread | None) -> Metering:
     """What a call that is over comes to."""
     plan, place, sheet = passage.plan, passage.place, passage.sheet
     if plan is None or place is None:
         return Metering()
     if tap is None:
         return _left_early(passage, plan, place.endpoint)
+    if isinstance(tap, Unread):
+        tap = tap.read()
     is_read = place.endpoint.flavor not in plan.provider.facts.usage.counts  # else what was asked for tells the price
     if (tap.problem and is_read) or (passage.pump and passage.pump.broken):
         passage.note("unmetered")
@@ -107,11 +128,11 @@ def _measured(passage: Passage, plan: WirePlan, endpoint: Endpoint, document: Ma
     return metering.measure(document, plan.provider, endpoint.flavor, plan.model, passage.started, passage.terms, listing=listing)
 
 
-def _goes_on(endpoint: Endpoint, tap: UsageTap) -> bool:
+def _goes_on(endpoint: Endpoint, tap: Usage) -> bool:
     return endpoint.deferred is not None and metering.at(tap.document or {}, endpoint.deferred) is True
 
 
-def _note_as_counted(runtime: Runtime, plan: WirePlan, place: Place, tap: UsageTap) -> None:
+def _note_as_counted(runtime: Runtime, plan: WirePlan, place: Place, tap: Usage) -> None:
     """What was made in the background and reports its usage here has none left when it is fetched."""
     if _goes_on(place.endpoint, tap) and tap.response_id:
         runtime.pools.counted.take(f"{plan.provider.name}{place.rest}/{tap.response_id}", 0, runtime.now())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mitmproxy import http
 
-from ..formats import UsageTap
+from ..formats import Unread, Usage
 from ..model import Attempt, Metering, Outcome, Receipt
 from ..policy import metering, outcome
 from . import archive, bindings, heads, measuring, views
@@ -26,6 +26,7 @@ LATER = 0.05
 """Seconds after which receipts are written."""
 MANY = 64
 """So many calls that are over do not wait any longer."""
+_UNMETERED = Metering()
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +36,7 @@ class _Ending:
     flow: http.HTTPFlow
     passage: Passage
     moment: float
-    tap: UsageTap | None = None
+    tap: Usage | Unread | None = None
     is_proof: bool = False
     """Whether it is the start canary's, which leaves no trace."""
     is_closed: bool = False
@@ -60,6 +61,10 @@ class Settlement:
         if passage is None:
             self.flows.keep(flow, self.runtime.snapshot.rules.gateway)  # no call, but shown all the same
             return
+        self.settle_call(flow, passage)
+
+    def settle_call(self, flow: http.HTTPFlow, passage: Passage) -> None:
+        """See to the receipt of a call, unless that has been done."""
         if passage.settled:
             return
         passage.settled = True
@@ -95,10 +100,10 @@ class Settlement:
         """Classify the call; it is over for the pools, too."""
         flow, passage = ending.flow, ending.passage
         ending.is_closed = True
-        tap = ending.tap = shielded("metering", lambda: self._tap(flow, passage), None)
+        tap = ending.tap = shielded("metering", None, self._tap, flow, passage)
         if passage.outcome is None:
-            passage.outcome = shielded("classifying", lambda: _classify(flow, passage, tap), Outcome.GATEWAY)
-        shielded("giving up the key", lambda: self._give_up(flow, passage), None)
+            passage.outcome = shielded("classifying", Outcome.GATEWAY, _classify, flow, passage, tap)
+        shielded("giving up the key", None, self._give_up, flow, passage)
 
     def _give_up(self, flow: http.HTTPFlow, passage: Passage) -> None:
         if passage.dispatch is not None and passage.outcome is not None:
@@ -110,11 +115,11 @@ class Settlement:
             self._close(ending)
         if ending.is_proof:
             return
-        meter = shielded("metering", lambda: measuring.meter_of(self.runtime, passage, ending.tap), Metering())
-        receipt = shielded("the receipt", lambda: _receipt(ending, meter), None) or _bare(passage)
+        meter = shielded("metering", _UNMETERED, measuring.meter_of, self.runtime, passage, ending.tap)
+        receipt = shielded("the receipt", None, _receipt, ending, meter) or _bare(passage)
         if self.runtime.writer is not None:
             self.runtime.writer.submit(receipt)
-        shielded("showing the call", lambda: self._show(flow, passage, receipt), None)
+        shielded("showing the call", None, self._show, flow, passage, receipt)
 
     def _show(self, flow: http.HTTPFlow, passage: Passage, receipt: Receipt) -> None:
         gateway, is_watched = passage.snapshot.rules.gateway, self.runtime.later is None
@@ -125,20 +130,17 @@ class Settlement:
         if self.runtime.archive is not None:
             archive.keep(self.runtime.archive, flow, receipt)
 
-    def _tap(self, flow: http.HTTPFlow, passage: Passage) -> UsageTap | None:
-        """The tap of a streamed answer, or one fed with the whole body now."""
+    def _tap(self, flow: http.HTTPFlow, passage: Passage) -> Usage | Unread | None:
+        """The tap of a streamed answer, or what the whole body tells."""
         if passage.pump is not None:
             if not passage.pump.ended and passage.pump.tap is not None:
                 passage.pump.tap.end()
             return passage.pump.tap
         answer = flow.response
-        if passage.refusal or answer is None or not answer.raw_content:
+        body = None if answer is None or passage.refusal else answer.raw_content
+        if answer is None or not body:
             return None
-        tap = measuring.open_tap(self.runtime, answer, passage)
-        if tap is not None:
-            tap.feed(answer.raw_content)
-            tap.end()
-        return tap
+        return measuring.read_whole(self.runtime, answer, passage, body)
 
 
 def _may_wait(flow: http.HTTPFlow, passage: Passage) -> bool:
@@ -200,7 +202,7 @@ def _bare(passage: Passage) -> Receipt:
     )  # fmt: skip
 
 
-def _classify(flow: http.HTTPFlow, passage: Passage, tap: UsageTap | None) -> Outcome:
+def _classify(flow: http.HTTPFlow, passage: Passage, tap: Usage | Unread | None) -> Outcome:
     """The class of the ending, when nothing has set it on the way."""
     if passage.refusal is not None:
         return Outcome.REFUSED

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
@@ -90,7 +89,7 @@ class Sockets:
         if socket.talk is None or message.from_client or message.injected:
             return
         talk, now = socket.talk, self.runtime.monotonic()
-        over: list[Answer] = shielded("metering", lambda: talk.heard(message.content, now), [])
+        over: list[Answer] = shielded("metering", [], talk.heard, message.content, now)
         self._settle_answers(passage, socket, over)
 
     def _forget(self, messages: list[WebSocketMessage], socket: _Socket) -> None:
@@ -211,7 +210,7 @@ class Sockets:
     def _settle_answers(self, passage: Passage, socket: _Socket, answers: list[Answer], by: Closer | None = None) -> None:
         for answer in answers:
             socket.answers += 1
-            receipt = shielded("the receipt", partial(self._answered, passage, answer, by), None)
+            receipt = shielded("the receipt", None, self._answered, passage, answer, by)
             if receipt is not None:
                 self._write(receipt, passage)
 
@@ -220,7 +219,7 @@ class Sockets:
         now = self.runtime.monotonic()
         started = self.runtime.clock() - (now - answer.asked)
         notes: list[str] = []
-        meter = shielded("metering", lambda: _meter(passage, answer, started, notes), Metering())
+        meter = shielded("metering", Metering(), _meter, passage, answer, started, notes)
         ending = _outcome(passage.plan, answer, by)
         if ending is Outcome.CLIENT and answer.error is None:
             notes.append("client_left")
