@@ -252,7 +252,7 @@ def test_a_wrong_type_is_an_error(fields):
 def test_these_have_twins():
     """Each of them was found to run several times in every call."""
     names = [f"{each.owner.__name__}.{each.name}" for each in shortcuts.SHORTCUTS]
-    fields = ["__init__", "__setattr__", "get_all", "get", "__contains__"]
+    fields = ["__init__", "__setattr__", "get_all", "__bytes__", "get", "__contains__"]
     version = "http1.read.raise_if_http_version_unknown"
     reading = ["http1.expected_http_body_size", "http.validate_headers", "http1.read._read_headers", version]
     assert [name.removeprefix("mitmproxy.net.http.").removeprefix("mitmproxy.proxy.layers.") for name in names] == [

@@ -34,6 +34,16 @@ def by_name(headers: http.Headers) -> ByName | None:
     return made
 
 
+def of_fields(fields: tuple[tuple[bytes, bytes], ...], names: dict[bytes, bytes]) -> http.Headers:
+    """Headers of fields whose lower-case names were read with them: the last value of each."""
+    made = http.Headers.__new__(http.Headers)
+    kept = made.__dict__
+    kept["fields"] = fields
+    if http.Headers.__setattr__ is forget:
+        kept[_KEPT] = (fields, names if len(names) == len(fields) else _several(fields, names))
+    return made
+
+
 def forget(self: http.Headers, name: str, value: Any) -> None:
     """The `__setattr__` of headers with which what was read of fields goes when they go: one of them may have held a secret."""
     if name == "fields":
@@ -90,7 +100,9 @@ def get_all(headers: http.Headers, name: bytes) -> tuple[str, ...]:
 
 def raw_values(headers: http.Headers, name: bytes) -> Sequence[bytes]:
     """The values of all fields of that (lower-case) name, as they came."""
-    names = by_name(headers)
+    # As in `by_name`, without a call: most looks at a head are this one.
+    kept = headers.__dict__.get(_KEPT) if type(headers) is http.Headers else None
+    names: ByName | None = kept[1] if kept is not None and kept[0] is headers.fields else by_name(headers)
     if names is not None:
         found = names.get(name)
         if found is None:

@@ -145,6 +145,10 @@ def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
             raise TypeError("Header fields must be bytes.")
 
 
+def _assembled(self: http.Headers) -> bytes:
+    return b"\r\n".join([*map(b": ".join, self.fields), b""])
+
+
 # Options: those of plain types are copied twice for each look, to get the same object.
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
@@ -199,6 +203,7 @@ SHORTCUTS = (
     ),
     Shortcut(http.Headers, "__setattr__", heads.forget, 0, ""),
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
+    Shortcut(http.Headers, "__bytes__", _assembled, 1, "fields join"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
     Shortcut(
