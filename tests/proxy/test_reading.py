@@ -166,7 +166,13 @@ def test_a_plain_answer_is_read_here(line):
     assert reading.response_of(line + b"\r\nServer:a\r\n\r\n").data.reason == line.split(b" ", 2)[2]
 
 
-@pytest.mark.parametrize("line", [b"HTTP/1.1 100 Go on", b"HTTP/1.1 199 Go on", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b""])
+def test_an_answer_without_a_reason_is_read_here():
+    assert reading.response_of(b"HTTP/1.1 200 \r\n\r\n").data.reason == b""
+
+
+@pytest.mark.parametrize(
+    "line", [b"HTTP/1.1 100 Go on", b"HTTP/1.1 199 Go on", b"HTTP/1.0 200 OK", b"HTTP/1.1", b"HTTP/1.1 20", b""]
+)
 def test_another_answer_is_mitmproxys(line):
     assert reading.response_of(line + b"\r\nserver: a\r\n\r\n") is None
 

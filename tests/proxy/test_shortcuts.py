@@ -260,6 +260,7 @@ def test_these_have_twins():
         *(f"Headers.{name}" for name in fields),
         *reading,
         "MapLocal.request",
+        "Onboarding.request",
         "Context.fork",
         "Connection.__eq__",
         "_Option.current",

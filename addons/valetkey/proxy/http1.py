@@ -11,12 +11,12 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from types import CodeType
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from h11._readers import ChunkedReader, ContentLengthReader
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from mitmproxy import connection
-from mitmproxy.http import Message, Request, Response
+from mitmproxy.http import Request, Response
 from mitmproxy.http import RequestData as RequestFields
 from mitmproxy.http import ResponseData as ResponseFields
 from mitmproxy.net.http import http1
@@ -52,6 +52,8 @@ _SERVER, _CLIENT = Http1Server, Http1Client
 HEAD_SECONDS = 30.0
 """Seconds from the first byte of a request's head to its last. A connection on which nothing was sent may idle."""
 _ASKS, _ANSWERS = (RequestData, RequestEndOfMessage), (ResponseData, ResponseEndOfMessage)
+_NOTHING = cast("layer.CommandGenerator[None]", ())
+"""What is done without a command, in the place of a generator."""
 AHEAD_LIMIT = 1 << 20
 """Bytes that a client may send ahead while it waits for an answer; they are read after it."""
 
@@ -127,7 +129,7 @@ class _Reader(Http1Connection):
     def _stays_open(self) -> bool:
         """Whether a connection surely stays open after a call, and nothing came ahead. The parent knows about all others."""
         request, response = self.request, self.response
-        if request is None or response is None or self.buf:
+        if request is None or response is None or self.buf._data:
             return False
         asked, answered = request.data, response.data
         if asked.http_version != b"HTTP/1.1" or answered.http_version != b"HTTP/1.1" or asked.method.upper() == b"CONNECT":
@@ -171,7 +173,7 @@ class _Reader(Http1Connection):
             if self.request.data.method.upper() != b"CONNECT":
                 yield ReceiveHttp(self.ReceiveEndOfMessage(self.stream_id))
             yield from self.mark_done(request=self.reads_requests, response=not self.reads_requests)
-        if self.buf:
+        if self.buf._data:
             yield from self._check_rest()
 
     def _read_in_pieces(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -259,7 +261,8 @@ class ValetHttp1Server(_Reader, Http1Server):
             and event.stream_id == self.stream_id
             and self.request is not None
             and self.response is not None
-            and _has_no_coding(self.response)
+            and (names := heads.by_name(self.response.data.headers)) is not None
+            and b"transfer-encoding" not in names
         ):
             return self._send_uncoded(event)
         return super().send(event)
@@ -280,11 +283,11 @@ class ValetHttp1Server(_Reader, Http1Server):
         """As the parent does; the plain end of a call takes a shorter way."""
         if request and not response and not self.response_done:
             self.request_done, self.state = True, self.wait
-            return _nothing()
+            return _NOTHING
         if response and self.request_done and self._stays_open():
             self._next_call()
             self.stream_id += 2
-            return _nothing()
+            return _NOTHING
         return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -391,7 +394,8 @@ class ValetHttp1Client(_Reader, Http1Client):
             isinstance(event, _ASKS)
             and event.stream_id == self.stream_id
             and self.request is not None
-            and _has_no_coding(self.request)
+            and (names := heads.by_name(self.request.data.headers)) is not None
+            and b"transfer-encoding" not in names
         ):
             return self._send_uncoded(event, self.request)
         return super().send(event)
@@ -414,11 +418,11 @@ class ValetHttp1Client(_Reader, Http1Client):
         """As the parent does; the plain end of a call takes a shorter way."""
         if request and not response and not self.response_done:
             self.request_done = True
-            return _nothing()
+            return _NOTHING
         if response and self.request_done and self._stays_open():
             self._next_call()
             self.stream_id = None
-            return _nothing()
+            return _NOTHING
         return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -459,19 +463,10 @@ class ValetHttp1Client(_Reader, Http1Client):
         yield from self._fail(f"the head of the answer is longer than {HEAD_LIMIT} bytes")
 
 
-def _has_no_coding(message: Message) -> bool:
-    names = heads.by_name(message.headers)
-    return names is not None and b"transfer-encoding" not in names
-
-
 def _is_plain(request: Request) -> bool:
     """Whether its head needs no other form on the way to a provider."""
     told = request.data
     return told.http_version == b"HTTP/1.1" and not told.authority and told.method.upper() != b"CONNECT"
-
-
-def _nothing() -> layer.CommandGenerator[None]:
-    yield from ()
 
 
 def _is_interim(command: commands.Command) -> bool:

@@ -109,6 +109,8 @@ def response_of(head: bytes) -> http.Response | None:
     """The same for an answer, other than an interim one."""
     lines = head.split(b"\r\n")
     parts = lines[0].split(None, 2)
+    if len(parts) == 2:
+        parts.append(b"")
     if len(parts) != 3 or parts[0] != _HTTP11 or not _is_final(parts[1]) or (headers := _fields_of(lines)) is None:
         return None
     made, data = http.Response.__new__(http.Response), http.ResponseData.__new__(http.ResponseData)

@@ -9,11 +9,12 @@ import dataclasses
 import logging
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from mitmproxy import connection, http, optmanager
+from mitmproxy import connection, ctx, http, optmanager
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import context
@@ -172,6 +173,15 @@ def _maps_locally(self: MapLocal, flow: http.HTTPFlow) -> None:
         _map_local(self, flow)
 
 
+# An addon that serves a page is asked in a coroutine, which costs more than all that it does when it has none to serve.
+
+_onboarding_request: Callable[..., Awaitable[None]] = Onboarding.request
+
+
+def _serves(self: Onboarding, flow: http.HTTPFlow) -> Awaitable[None] | None:
+    return _onboarding_request(self, flow) if ctx.options.onboarding else None
+
+
 # A context is copied for every stream, with a connection to nowhere that is thrown away at once: the dearest part of it.
 
 
@@ -231,6 +241,7 @@ SHORTCUTS = (
         "response error live request pretty_url replacements matches re search regex local_path is_file file_candidates extend "
         "version MITMPROXY mimetypes guess_type str read_bytes OSError logging warning http Response make join info",
     ),
+    Shortcut(Onboarding, "request", _serves, 2, "ctx options onboarding super request"),
     Shortcut(context.Context, "fork", _fork, 1, "Context client options server layers copy"),
     Shortcut(connection.Connection, "__eq__", _is_same_connection, 2, "isinstance Connection id"),
     Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
