@@ -153,6 +153,17 @@ def test_what_is_taken_off_is_kept_nowhere(kept, change):
     assert list(vars(headers)) == ["fields"]
 
 
+@QUIET
+@given(
+    ANY, st.dictionaries(st.sampled_from(["a", "A", "x-valetkey-id", "x-Valetkey-Id", "é"]), st.sampled_from(["", "1", "\udcff"]))
+)
+def test_marks_are_found_with_what_was_read_before(kept, fields, marks):
+    headers = http.Headers(fields)
+    heads.by_name(headers)
+    heads.mark(headers, marks)
+    assert heads.by_name(headers) == heads.by_name(http.Headers(headers.fields))
+
+
 def test_without_a_way_to_forget_nothing_is_kept():
     assert list(vars(looked_at())) == ["fields"]
 

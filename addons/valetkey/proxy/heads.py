@@ -144,7 +144,15 @@ def scrub(headers: http.Headers, scrubber: Scrubber) -> bool:
 
 def mark(headers: http.Headers, marks: dict[str, str]) -> None:
     """Put our own marks on."""
-    headers.fields += tuple([(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in marks.items()])
+    names = by_name(headers)
+    added = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in marks.items()]
+    headers.fields += tuple(added)
+    if names is None or http.Headers.__setattr__ is not forget:
+        return
+    # What was read of the other fields need not be read again, unless one of ours has the name of another.
+    more = {name.lower(): value for name, value in added}
+    if len(more) == len(added) and more.keys().isdisjoint(names):
+        headers.__dict__[_KEPT] = (headers.fields, {**names, **more})
 
 
 def _is_ours(name: bytes) -> bool:
