@@ -153,6 +153,15 @@ def test_what_is_taken_off_is_kept_nowhere(kept, change):
     assert list(vars(headers)) == ["fields"]
 
 
+@QUIET
+@given(ANY, st.lists(st.tuples(st.sampled_from([b"a", b"A", b"x-valetkey-id", b"x-Valetkey-Id"]), st.sampled_from([b"", b"1"]))))
+def test_marks_are_found_with_what_was_read_before(kept, fields, marks):
+    headers = http.Headers(fields)
+    heads.by_name(headers)
+    heads.mark(headers, marks)
+    assert heads.by_name(headers) == heads.by_name(http.Headers(headers.fields))
+
+
 def test_without_a_way_to_forget_nothing_is_kept():
     assert list(vars(looked_at())) == ["fields"]
 

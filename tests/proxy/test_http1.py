@@ -432,6 +432,7 @@ class LongServer(http1.ValetHttp1Server):
     """Without our shorter ways."""
 
     _handle_event, send, mark_done = Http1Connection._handle_event, Http1Server.send, Http1Server.mark_done
+    read_headers = http1.ValetHttp1Server._read_any_head
     read_body = http1._Reader._read_in_pieces
 
     def __init__(self, context):
@@ -443,6 +444,7 @@ class LongClient(http1.ValetHttp1Client):
     """Without our shorter ways."""
 
     _handle_event, send, mark_done = Http1Connection._handle_event, Http1Client.send, Http1Connection.mark_done
+    read_headers = http1.ValetHttp1Client._read_any_head
     read_body = http1._Reader._read_in_pieces
 
     def __init__(self, context):
@@ -513,7 +515,7 @@ PARTS = st.lists(st.sampled_from(["head", "data", "nothing", "end"]), max_size=4
 
 def shown(side):
     reader = side.reader
-    state = reader.state.__name__.replace("_read_in_pieces", "read_body")
+    state = reader.state.__name__.replace("_read_in_pieces", "read_body").replace("_read_any_head", "read_headers")
     done = reader.request_done, reader.response_done, reader.request is None, reader.response is None
     events = [(type(event), event.stream_id, getattr(event, "data", None)) for event in side.out]
     return state, done, reader.stream_id, events, side.sent, side.closed, side.logged, bytes(reader.buf)

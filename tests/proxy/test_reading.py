@@ -9,7 +9,7 @@ from mitmproxy import http
 from mitmproxy.net.http import validate
 from mitmproxy.net.http.http1 import read
 
-from valetkey.proxy import reading
+from valetkey.proxy import heads, reading, shortcuts
 
 
 def told(function, *arguments):
@@ -112,6 +112,88 @@ def test_fields_are_read(lines):
 @given(st.lists(LINES | OTHERS, max_size=3), st.sampled_from([list, tuple, iter]))
 def test_fields_are_read_from_anything(lines, kind):
     assert told(reading.read_headers, kind(lines)) == told(read._read_headers, kind(lines))
+
+
+FIRST_LINES = st.sampled_from(
+    [
+        *(b"POST /v1 HTTP/1.1", b"GET / HTTP/1.0", b"GET  /a\tHTTP/1.1 ", b"CONNECT a:443 HTTP/1.1", b"CONNECT /a HTTP/1.1"),
+        *(
+            b"GET http://a/b HTTP/1.1",
+            b"OPTIONS * HTTP/1.1",
+            b"GET /a b HTTP/1.1",
+            b"GET /\xff HTTP/1.1",
+            b"GET /",
+            b" /  HTTP/1.1",
+        ),
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 404  Not  there ", b"HTTP/1.1\t500\tNo", b"HTTP/1.0 200 OK", b""),
+        *(
+            b"HTTP/1.1 100 Go on",
+            b"HTTP/1.1 +200 OK",
+            b"HTTP/1.1 2_00 OK",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1 099 OK",
+            b"HTTP/1.1 \xb2",
+        ),
+    ]
+)
+USUAL = st.sampled_from([b"Host: a", b"content-length: 2", b"Content-Length:3", b"x: \xff", b"transfer-encoding: chunked", b"x:"])
+
+
+def shown(message):
+    """All that a message is, but not when it was read."""
+    told = vars(message.data) | {"headers": message.headers.fields, "timestamp_start": 0}
+    return list(vars(message)), list(told), told, [type(value) for value in told.values()], vars(message.headers).keys()
+
+
+@pytest.mark.parametrize(
+    ("ours", "original"), [(reading.request_of, read.read_request_head), (reading.response_of, read.read_response_head)]
+)
+@given(first=FIRST_LINES | st.binary(max_size=20), lines=st.lists(USUAL | LINES | st.binary(min_size=1, max_size=6), max_size=4))
+def test_a_plain_head_is_read_as_a_whole(ours, original, first, lines):
+    lines = [line.replace(b"\n", b"") or b"a:b" for line in (first, *lines)]
+    made = ours(b"\r\n".join([*lines, b"", b""]))
+    read_again = b"\r\n".join(lines).split(b"\r\n")
+    assert made is None or shown(made) == shown(original(read_again))
+
+
+@pytest.mark.parametrize("line", [b"POST /v1/models?a=b HTTP/1.1", b"CONNECT /a HTTP/1.1"])
+def test_a_plain_request_is_read_here(line):
+    assert reading.request_of(line + b"\r\nHost: a\r\nhost: b\r\nc:\r\n\r\n").headers.fields[1:] == ((b"host", b"b"), (b"c", b""))
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not there", b"HTTP/1.1 599 ?"])
+def test_a_plain_answer_is_read_here(line):
+    assert reading.response_of(line + b"\r\nServer:a\r\n\r\n").data.reason == line.split(b" ", 2)[2]
+
+
+def test_an_answer_without_a_reason_is_read_here():
+    assert reading.response_of(b"HTTP/1.1 200 \r\n\r\n").data.reason == b""
+
+
+@pytest.mark.parametrize(
+    "line", [b"HTTP/1.1 100 Go on", b"HTTP/1.1 199 Go on", b"HTTP/1.0 200 OK", b"HTTP/1.1", b"HTTP/1.1 20", b""]
+)
+def test_another_answer_is_mitmproxys(line):
+    assert reading.response_of(line + b"\r\nserver: a\r\n\r\n") is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET http://a/ HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT a:443 HTTP/1.1", b"GET / HTTP/1.0", b"x"]
+)
+def test_another_request_is_mitmproxys(line):
+    assert reading.request_of(line + b"\r\nhost: a\r\n\r\n") is None
+
+
+@given(st.lists(USUAL, max_size=5))
+def test_with_the_fields_their_names_are_read(lines):
+    headers = reading.request_of(b"\r\n".join([b"GET / HTTP/1.1", *lines, b"", b""])).headers
+    shortcuts.install()
+    try:
+        kept = reading.request_of(b"\r\n".join([b"GET / HTTP/1.1", *lines, b"", b""])).headers
+        assert kept.__dict__["_valetkey_by_name"][0] is kept.fields
+        assert heads.by_name(kept) == heads.by_name(headers)
+    finally:
+        shortcuts.uninstall()
 
 
 @given(VERSIONS | st.binary(max_size=9))

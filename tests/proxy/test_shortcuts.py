@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import connection, http, optmanager
-from mitmproxy.addons import maplocal
+from mitmproxy.addons import disable_h2c, maplocal, onboarding, tlsconfig, update_alt_svc
+from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.context import Context
-from mitmproxy.test import tflow, tutils
+from mitmproxy.test import taddons, tflow, tutils
 
 from valetkey.proxy import shortcuts
 
@@ -252,7 +255,7 @@ def test_a_wrong_type_is_an_error(fields):
 def test_these_have_twins():
     """Each of them was found to run several times in every call."""
     names = [f"{each.owner.__name__}.{each.name}" for each in shortcuts.SHORTCUTS]
-    fields = ["__init__", "__setattr__", "get_all", "get", "__contains__"]
+    fields = ["__init__", "__setattr__", "get_all", "__bytes__", "get", "__contains__"]
     version = "http1.read.raise_if_http_version_unknown"
     reading = ["http1.expected_http_body_size", "http.validate_headers", "http1.read._read_headers", version]
     assert [name.removeprefix("mitmproxy.net.http.").removeprefix("mitmproxy.proxy.layers.") for name in names] == [
@@ -260,10 +263,15 @@ def test_these_have_twins():
         *(f"Headers.{name}" for name in fields),
         *reading,
         "MapLocal.request",
+        "TlsConfig.request",
+        "UpdateAltSvc.responseheaders",
+        "DisableH2C.process_flow",
+        "Onboarding.request",
         "Context.fork",
         "Connection.__eq__",
         "TLSLayer.receive_data",
         "TLSLayer.tls_interact",
+        "OptManager.__getattr__",
         "_Option.current",
     ]
 
@@ -377,6 +385,84 @@ def test_an_address_is_mapped_to_a_file(tmp_path, has_one):
     specs = [f"|address|{tmp_path / 'file'}"] if has_one else []
     ours, theirs = both(lambda: mapped(*specs))
     assert ours == theirs == ((bytes, b"local") if has_one else (type(None), None))
+
+
+@pytest.mark.parametrize("path", ["/v1", "/mitmproxy-5.crl", "/mitmproxy-6.crl", "/a/mitmproxy-5.crl", "/a.crl?b", "/\udcff"])
+@pytest.mark.parametrize("live", [True, False])
+def test_the_list_of_revoked_certificates_is_given(path, live):
+    def given():
+        addon, flow = tlsconfig.TlsConfig(), tflow.tflow()
+        addon.certstore = SimpleNamespace(default_ca=SimpleNamespace(serial=5), default_crl=b"crl")
+        flow.request.path, flow.live = path, live
+        addon.request(flow)
+        return flow.response and flow.response.content
+
+    ours, theirs = both(given)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("fields", [(), ((b"Alt-Svc", b'h3=":443"'),), ((b"alt-svc", b""), (b"alt-svc", b'h2="a:1"')), None])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_alternative_service_is_named_as_by_mitmproxy(fields, keeps):
+    def named():
+        addon, flow = update_alt_svc.UpdateAltSvc(), tflow.tflow(resp=True)
+        flow.client_conn.proxy_mode = mode_specs.ProxyMode.parse("reverse:http://a")
+        if fields is None:
+            flow.response = None
+        else:
+            flow.response.headers.fields = fields
+        with taddons.context(addon) as made:
+            made.options.keep_alt_svc_header = keeps
+            addon.responseheaders(flow)
+        return flow.response.headers.fields
+
+    ours, theirs = both(named)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "fields", [(), ((b"Upgrade", b"h2c"), (b"connection", b"upgrade"), (b"http2-settings", b"")), ((b"upgrade", b"websocket"),)]
+)
+@pytest.mark.parametrize("line", [("PRI", "*", "HTTP/2.0"), ("PRI", "/", "HTTP/2.0"), ("GET", "*", "HTTP/1.1")])
+def test_an_upgrade_without_tls_is_stopped_as_by_mitmproxy(fields, line):
+    def stopped():
+        flow = tflow.tflow()
+        flow.request.headers.fields = fields
+        flow.request.method, flow.request.path, flow.request.http_version = line
+        disable_h2c.DisableH2C().request(flow)
+        return flow.request.headers.fields, flow.error and flow.error.msg
+
+    ours, theirs = both(stopped)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_page_is_served_as_by_mitmproxy(is_on):
+    def served():
+        addon, flow = onboarding.Onboarding(), tflow.tflow()
+        with taddons.context(addon) as made:
+            made.options.onboarding = is_on
+            waits = addon.request(flow)
+            if waits is not None:
+                asyncio.run(waits)
+        return flow.response
+
+    ours, theirs = both(served)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["plain", "unset", "several", "unknown", "_other"])
+def test_an_option_is_looked_up_as_by_mitmproxy(name):
+    def looked():
+        made = optmanager.OptManager()
+        made.add_option("plain", int, 1, "")
+        made.add_option("unset", str, "a", "")
+        made.add_option("several", Sequence[str], ["a"], "")
+        made.plain = 2
+        return getattr(made, name)
+
+    ours, theirs = both(looked)
+    assert ours == theirs
 
 
 def test_without_a_file_no_address_is_written_out(monkeypatch):

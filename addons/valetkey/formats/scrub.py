@@ -198,6 +198,9 @@ class _Pieces:
 
     def touch(self, data: bytes) -> bool:
         """Whether a probe of `data` is a known piece."""
+        count = (len(data) + self._step - _WORD) // self._step
+        if count < _UNROLLED:  # as in `_probes`, without a call: this is asked of every head, body and chunk
+            return not self._known.isdisjoint(self._readers[count](data))
         return not self._known.isdisjoint(self._probes(data))
 
     def find(self, data: bytes) -> Iterator[_Span]:

@@ -198,7 +198,7 @@ def _mark(answer: http.Response, passage: Passage) -> None:
     """Say on the answer which call it was and where it went; never the key, only its id."""
     plan = passage.plan
     if plan is None:
-        answer.headers.fields += ((b"x-valetkey-id", passage.id.encode()),)
+        heads.mark(answer.headers, [(b"x-valetkey-id", passage.id.encode())])
         return
     marks = [
         (b"x-valetkey-id", passage.id.encode()),
@@ -209,4 +209,4 @@ def _mark(answer: http.Response, passage: Passage) -> None:
     if plan.key:
         marks.append((b"x-valetkey-key", plan.key.id.encode("utf-8", "surrogateescape")))
     marks.append((b"x-valetkey-attempts", b"%d" % len(passage.attempts)))
-    answer.headers.fields += (*marks,)
+    heads.mark(answer.headers, marks)

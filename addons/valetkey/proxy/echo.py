@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 from mitmproxy import http
 from mitmproxy.proxy.layers.http import HttpEvent, ResponseData, ResponseProtocolError
@@ -32,12 +33,13 @@ def note(passage: Passage) -> None:
 
 def scrub_head(answer: http.Response, passage: Passage) -> None:
     """Hide keys in the reason phrase and in headers."""
-    scrubber = passage.snapshot.vault.scrubber
-    if not scrubber:
+    scrubber, data = passage.snapshot.vault.scrubber, answer.data
+    # One search for all of it: nearly always there is nothing to be found.
+    if not scrubber.suspects(b"\n".join([data.reason, *chain.from_iterable(data.headers.fields)])):
         return
-    reason = scrubber.scrub(answer.data.reason)
-    found = reason is not answer.data.reason
-    answer.data.reason = reason
+    reason = scrubber.scrub(data.reason)
+    found = reason is not data.reason
+    data.reason = reason
     if heads.scrub(answer.headers, scrubber) or found:
         note(passage)
 

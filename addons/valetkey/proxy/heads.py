@@ -34,10 +34,24 @@ def by_name(headers: http.Headers) -> ByName | None:
     return made
 
 
+def of_fields(fields: tuple[tuple[bytes, bytes], ...], names: dict[bytes, bytes]) -> http.Headers:
+    """Headers of fields whose lower-case names were read with them: the last value of each."""
+    made = http.Headers.__new__(http.Headers)
+    kept = made.__dict__
+    kept["fields"] = fields
+    if http.Headers.__setattr__ is forget:
+        kept[_KEPT] = (fields, names if len(names) == len(fields) else _several(fields, names))
+    return made
+
+
 def forget(self: http.Headers, name: str, value: Any) -> None:
     """The `__setattr__` of headers with which what was read of fields goes when they go: one of them may have held a secret."""
     if name == "fields":
-        self.__dict__.pop(_KEPT, None)
+        kept = self.__dict__
+        kept.pop(_KEPT, None)
+        if type(self) is http.Headers:
+            kept[name] = value
+            return
     super(http.Headers, self).__setattr__(name, value)
 
 
@@ -79,18 +93,25 @@ def _joined(fields: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
 
 def get(headers: http.Headers, name: bytes, default: str = "") -> str:
     """The value of the first field of that (lower-case) name."""
+    kept = headers.__dict__.get(_KEPT) if type(headers) is http.Headers else None
+    # The short way of `raw_values`, for the one look that is taken most often.
+    if kept is not None and kept[0] is headers.fields and name not in kept[1]:
+        return default
     found = raw_values(headers, name)
     return found[0].decode("utf-8", "surrogateescape") if found else default
 
 
 def get_all(headers: http.Headers, name: bytes) -> tuple[str, ...]:
     """The values of all fields of that (lower-case) name."""
-    return tuple([value.decode("utf-8", "surrogateescape") for value in raw_values(headers, name)])
+    found = raw_values(headers, name)
+    return tuple([value.decode("utf-8", "surrogateescape") for value in found]) if found else ()
 
 
 def raw_values(headers: http.Headers, name: bytes) -> Sequence[bytes]:
     """The values of all fields of that (lower-case) name, as they came."""
-    names = by_name(headers)
+    # As in `by_name`, without a call: most looks at a head are this one.
+    kept = headers.__dict__.get(_KEPT) if type(headers) is http.Headers else None
+    names: ByName | None = kept[1] if kept is not None and kept[0] is headers.fields else by_name(headers)
     if names is not None:
         found = names.get(name)
         if found is None:
@@ -119,6 +140,18 @@ def scrub(headers: http.Headers, scrubber: Scrubber) -> bool:
         return False
     headers.fields = tuple((scrubber.scrub(name), scrubber.scrub(value)) for name, value in fields)
     return headers.fields != fields
+
+
+def mark(headers: http.Headers, marks: list[tuple[bytes, bytes]]) -> None:
+    """Put our own marks on."""
+    names = by_name(headers)
+    headers.fields += (*marks,)
+    if names is None or http.Headers.__setattr__ is not forget:
+        return
+    # What was read of the other fields need not be read again, unless one of ours has the name of another.
+    more = {name.lower(): value for name, value in marks}
+    if len(more) == len(marks) and more.keys().isdisjoint(names):
+        headers.__dict__[_KEPT] = (headers.fields, {**names, **more})
 
 
 def _is_ours(name: bytes) -> bool:

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from types import CodeType
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from h11._readers import ChunkedReader, ContentLengthReader
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from mitmproxy import connection
-from mitmproxy.http import Message, Request
+from mitmproxy.http import Request, Response
+from mitmproxy.http import RequestData as RequestFields
+from mitmproxy.http import ResponseData as ResponseFields
 from mitmproxy.net.http import http1
+from mitmproxy.net.http.http1 import assemble, read
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layers
@@ -34,13 +37,13 @@ from mitmproxy.proxy.layers.http import (
     ResponseHeaders,
 )
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._http1 import Http1Connection
+from mitmproxy.proxy.layers.http._http1 import Http1Connection, make_body_reader
 from mitmproxy.utils import human
 
 from ..formats import EVENT_STREAM
 from ..model import Refusal
 from ..policy.framing import HEAD_LIMIT
-from . import heads, refusals, tunnelling
+from . import heads, reading, refusals, tunnelling
 from .alarms import Alarms, Bell, Rung, Timer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,8 @@ _SERVER, _CLIENT = Http1Server, Http1Client
 HEAD_SECONDS = 30.0
 """Seconds from the first byte of a request's head to its last. A connection on which nothing was sent may idle."""
 _ASKS, _ANSWERS = (RequestData, RequestEndOfMessage), (ResponseData, ResponseEndOfMessage)
+_NOTHING = cast("layer.CommandGenerator[None]", ())
+"""What is done without a command, in the place of a generator."""
 AHEAD_LIMIT = 1 << 20
 """Bytes that a client may send ahead while it waits for an answer; they are read after it."""
 
@@ -75,14 +80,36 @@ def uninstall() -> None:
 class _Buffer(ReceiveBuffer):
     """What came and was not read yet."""
 
-    def maybe_extract_lines(self) -> list[bytes] | list[bytearray] | None:  # type: ignore[override]  # both are taken for bytes
-        """As the parent does; lines that all end alike are taken apart at once."""
+    def plain_head(self) -> bytes:
+        """A head that is here as a whole and whose lines all end alike, which stays; empty if there is none."""
         data = self._data
         found = blank_line_regex.search(data, self._multiple_lines_search)
-        end = found.end() if found else 0
-        if not end or data.startswith((b"\n", b"\r\n")) or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
+        if found is None or data.startswith((b"\n", b"\r\n")):
+            return b""
+        head = bytes(data[: found.end()])
+        return head if head.count(b"\n") == head.count(b"\r\n") else b""
+
+    def skip(self, count: int) -> None:
+        """Take bytes out that were read."""
+        del self._data[:count]
+        self._next_line_search = self._multiple_lines_search = 0
+
+    def maybe_extract_at_most(self, count: int) -> bytearray | None:
+        """As the parent does; all that is here is not copied."""
+        data = self._data
+        if not data or count < len(data):
+            return super().maybe_extract_at_most(count)
+        self._data = bytearray()
+        self._next_line_search = self._multiple_lines_search = 0
+        return data
+
+    def maybe_extract_lines(self) -> list[bytes] | list[bytearray] | None:  # type: ignore[override]  # both are taken for bytes
+        """As the parent does; lines that all end alike are taken apart at once."""
+        head = self.plain_head()
+        if not head:
             return super().maybe_extract_lines()
-        return bytes(self._extract(end)).split(b"\r\n")[:-2]
+        self.skip(len(head))
+        return head.split(b"\r\n")[:-2]
 
 
 @dataclass
@@ -102,13 +129,14 @@ class _Reader(Http1Connection):
     """A head that goes out with its body: TLS would make two records of them, each with all that belongs to one."""
 
     reads_requests: ClassVar[bool]
+    buf: _Buffer
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does, without a generator around those that it calls."""
         if isinstance(event, HttpEvent):
             return self.send(event)
         if isinstance(event, events.DataReceived) and self.state != self.passthrough:
-            self.buf += event.data
+            self.buf._data += event.data
         steps: layer.CommandGenerator[None] = self.state(event)
         return steps
 
@@ -136,7 +164,7 @@ class _Reader(Http1Connection):
     def _stays_open(self) -> bool:
         """Whether a connection surely stays open after a call, and nothing came ahead. The parent knows about all others."""
         request, response = self.request, self.response
-        if request is None or response is None or self.buf:
+        if request is None or response is None or self.buf._data:
             return False
         asked, answered = request.data, response.data
         if asked.http_version != b"HTTP/1.1" or answered.http_version != b"HTTP/1.1" or asked.method.upper() == b"CONNECT":
@@ -152,6 +180,15 @@ class _Reader(Http1Connection):
         self.request = self.response = None
         self.state = self.read_headers
 
+    def _go_on_to_body(
+        self, head: RequestHeaders | ResponseHeaders, size: int | None, event: events.ConnectionEvent
+    ) -> layer.CommandGenerator[None]:
+        """As the parent does when it has read a head."""
+        yield ReceiveHttp(head)
+        self.body_reader = make_body_reader(size)
+        self.state = self.read_body
+        yield from self.read_body(event)
+
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does; a body of known length takes a shorter way."""
         reader = self.body_reader
@@ -166,8 +203,13 @@ class _Reader(Http1Connection):
             reader._remaining -= len(data)
             yield ReceiveHttp(self.ReceiveData(self.stream_id, bytes(data)))
         if reader._remaining == 0:
-            yield from self._end_body()
-        yield from self._check_rest()
+            assert self.request is not None
+            # As in `_end_body`, without a generator around it.
+            if self.request.data.method.upper() != b"CONNECT":
+                yield ReceiveHttp(self.ReceiveEndOfMessage(self.stream_id))
+            yield from self.mark_done(request=self.reads_requests, response=not self.reads_requests)
+        if self.buf._data:
+            yield from self._check_rest()
 
     def _read_in_pieces(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does, but chunks that came together go on together, and trailers are dropped, which may hold a key."""
@@ -248,19 +290,30 @@ class ValetHttp1Server(_Reader, Http1Server):
         self.buf = _Buffer()
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """As the parent does; what follows the head of an answer without a transfer coding takes a shorter way."""
+        """As the parent does; a plain head, and what follows it without a transfer coding, takes a shorter way."""
         return self._held_back(event) if self._head or type(event) is HeadOfWholeAnswer else self._send(event)
 
     def _send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseHeaders) and event.stream_id == self.stream_id:
+            if event.response.data.http_version == b"HTTP/1.1":
+                return self._send_head(event.response)
+            return super().send(event)
         if (
             isinstance(event, _ANSWERS)
             and event.stream_id == self.stream_id
             and self.request is not None
             and self.response is not None
-            and _has_no_coding(self.response)
+            and (names := heads.by_name(self.response.data.headers)) is not None
+            and b"transfer-encoding" not in names
         ):
             return self._send_uncoded(event)
         return super().send(event)
+
+    def _send_head(self, response: Response) -> layer.CommandGenerator[None]:
+        self.response = response
+        told = response.data
+        line = b"%s %d %s" % (told.http_version, told.status_code, told.reason)
+        yield commands.SendData(self.conn, b"%s\r\n%s\r\n" % (line, bytes(told.headers)))
 
     def _send_uncoded(self, event: ResponseData | ResponseEndOfMessage) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseEndOfMessage):
@@ -272,15 +325,28 @@ class ValetHttp1Server(_Reader, Http1Server):
         """As the parent does; the plain end of a call takes a shorter way."""
         if request and not response and not self.response_done:
             self.request_done, self.state = True, self.wait
-            return _nothing()
+            return _NOTHING
         if response and self.request_done and self._stays_open():
             self._next_call()
             self.stream_id += 2
-            return _nothing()
+            return _NOTHING
         return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """As the parent does, within bounds of size and time."""
+        """As the parent does, within bounds of size and time; a plain head that came as a whole takes a shorter way."""
+        if self.timer is None and type(event) is events.DataReceived:
+            head = self.buf.plain_head()
+            if head and len(head) <= HEAD_LIMIT and (request := reading.request_of(head)) is not None:
+                try:
+                    size = http1.expected_http_body_size(request)
+                except ValueError:
+                    return self._read_any_head(event)
+                self.buf.skip(len(head))
+                self.request = request
+                return self._go_on_to_body(RequestHeaders(self.stream_id, request, size == 0), size, event)
+        return self._read_any_head(event)
+
+    def _read_any_head(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if self._head_is_too_long():
             yield from self._refuse(Refusal(431, "head_too_large", f"the head of the request is longer than {HEAD_LIMIT} bytes"))
             return
@@ -363,18 +429,27 @@ class ValetHttp1Client(_Reader, Http1Client):
         self.buf = _Buffer()
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """As the parent does; what follows the head of a request without a transfer coding takes a shorter way."""
+        """As the parent does; a plain head, and what follows it without a transfer coding, takes a shorter way."""
         return self._held_back(event) if self._head or type(event) is HeadOfWholeRequest else self._send(event)
 
     def _send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestHeaders) and self.stream_id is None and _is_plain(event.request):
+            return self._send_head(event)
         if (
             isinstance(event, _ASKS)
             and event.stream_id == self.stream_id
             and self.request is not None
-            and _has_no_coding(self.request)
+            and (names := heads.by_name(self.request.data.headers)) is not None
+            and b"transfer-encoding" not in names
         ):
             return self._send_uncoded(event, self.request)
         return super().send(event)
+
+    def _send_head(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        self.stream_id, self.request = event.stream_id, event.request
+        told = event.request.data
+        line = b"%s %s %s" % (told.method, told.path, told.http_version)
+        yield commands.SendData(self.conn, b"%s\r\n%s\r\n" % (line, bytes(told.headers)))
 
     def _send_uncoded(self, event: RequestData | RequestEndOfMessage, request: Request) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestEndOfMessage):
@@ -388,14 +463,29 @@ class ValetHttp1Client(_Reader, Http1Client):
         """As the parent does; the plain end of a call takes a shorter way."""
         if request and not response and not self.response_done:
             self.request_done = True
-            return _nothing()
+            return _NOTHING
         if response and self.request_done and self._stays_open():
             self._next_call()
             self.stream_id = None
-            return _nothing()
+            return _NOTHING
         return super().mark_done(request=request, response=response)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """As the parent does, within a bound of size; a plain head that came as a whole takes a shorter way."""
+        asked = self.request
+        if asked is not None and self.stream_id is not None and type(event) is events.DataReceived:
+            head = self.buf.plain_head()
+            if head and len(head) <= HEAD_LIMIT and (response := reading.response_of(head)) is not None:
+                try:
+                    size = http1.expected_http_body_size(asked, response)
+                except ValueError:
+                    return self._read_any_head(event)
+                self.buf.skip(len(head))
+                self.response, self._interim = response, 0
+                return self._go_on_to_body(ResponseHeaders(self.stream_id, response, size == 0), size, event)
+        return self._read_any_head(event)
+
+    def _read_any_head(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """As the parent does, within a bound of size; interim answers are dropped, since the gateway gives its own `100`."""
         while self.stream_id is None or not self._head_is_too_long():
             held = len(self.buf)
@@ -418,13 +508,10 @@ class ValetHttp1Client(_Reader, Http1Client):
         yield from self._fail(f"the head of the answer is longer than {HEAD_LIMIT} bytes")
 
 
-def _has_no_coding(message: Message) -> bool:
-    names = heads.by_name(message.headers)
-    return names is not None and b"transfer-encoding" not in names
-
-
-def _nothing() -> layer.CommandGenerator[None]:
-    yield from ()
+def _is_plain(request: Request) -> bool:
+    """Whether its head needs no other form on the way to a provider."""
+    told = request.data
+    return told.http_version == b"HTTP/1.1" and not told.authority and told.method.upper() != b"CONNECT"
 
 
 def _is_interim(command: commands.Command) -> bool:
@@ -508,6 +595,46 @@ _RELIED_UPON: dict[str, tuple[object, int, str]] = {
         "_reading_trailer maybe_extract_lines EndOfMessage list _decode_header_lines _bytes_to_discard maybe_extract_at_most len "
         "LocalProtocolError _bytes_in_chunk maybe_extract_next_line validate chunk_header_re int Data",
     ),
+    "ReceiveBuffer.__iadd__": (ReceiveBuffer.__iadd__, 2, "_data"),
+    "ReceiveBuffer.maybe_extract_at_most": (ReceiveBuffer.maybe_extract_at_most, 2, "_data _extract"),
+    "ReceiveBuffer._extract": (ReceiveBuffer._extract, 2, "_data _next_line_search _multiple_lines_search"),
+    "read_request_head": (read.read_request_head, 1, "_read_request_line _read_headers Request time"),
+    "_read_request_line": (
+        read._read_request_line,
+        1,
+        "split startswith url parse_authority ValueError lower partition default_port parse raise_if_http_version_unknown",
+    ),
+    "read_response_head": (read.read_response_head, 1, "_read_response_line _read_headers Response time"),
+    "_read_response_line": (
+        read._read_response_line, 1, "split len append int raise_if_http_version_unknown ValueError",
+    ),
+    "Request.__init__": (
+        Request.__init__, 13, "isinstance bytes decode str encode ValueError type __name__ Headers RequestData data",
+    ),
+    "RequestData.__init__": (
+        RequestFields.__init__,
+        13,
+        "http_version headers content trailers timestamp_start timestamp_end host port method scheme authority path "
+        "__post_init__",
+    ),
+    "Response.__init__": (
+        Response.__init__, 9, "isinstance str encode ValueError type __name__ Headers ResponseData data",
+    ),
+    "ResponseData.__init__": (
+        ResponseFields.__init__,
+        9,
+        "http_version headers content trailers timestamp_start timestamp_end status_code reason __post_init__",
+    ),
+    "assemble_request_head": (
+        assemble.assemble_request_head, 1, "_assemble_request_line data _assemble_request_headers",
+    ),
+    "_assemble_request_line": (
+        assemble._assemble_request_line, 1, "method upper authority http_version scheme path",
+    ),
+    "assemble_response_head": (
+        assemble.assemble_response_head, 1, "_assemble_response_line data _assemble_response_headers",
+    ),
+    "_assemble_response_line": (assemble._assemble_response_line, 1, "http_version status_code reason"),
 }  # fmt: skip
 """Methods that this module goes around or goes on from: how many arguments they take, and the names they use."""
 

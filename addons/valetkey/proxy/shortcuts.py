@@ -9,11 +9,15 @@ import dataclasses
 import logging
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from mitmproxy import connection, http, optmanager
+from mitmproxy import connection, ctx, http, optmanager
+from mitmproxy.addons.disable_h2c import DisableH2C
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.addons.onboarding import Onboarding
+from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy.addons.update_alt_svc import UpdateAltSvc
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import context
@@ -146,6 +150,10 @@ def _init(self: http.Headers, fields: Any = (), **headers: Any) -> None:
             raise TypeError("Header fields must be bytes.")
 
 
+def _assembled(self: http.Headers) -> bytes:
+    return b"\r\n".join([*map(b": ".join, self.fields), b""])
+
+
 # Options: those of plain types are copied twice for each look, to get the same object.
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
@@ -156,7 +164,17 @@ def _current(self: optmanager._Option) -> Any:
     return value if type(value) in _PLAIN else _OPTION_CURRENT(self)
 
 
+def _option(self: optmanager.OptManager, attr: str) -> Any:
+    if attr not in self._options:
+        return _OPTIONS_GETATTR(self, attr)
+    option = self._options[attr]
+    value = option.value
+    # What is not set has its default, and what is not plain is copied.
+    return value if type(value) in _PLAIN else option.current()
+
+
 _OPTION_CURRENT = optmanager._Option.current
+_OPTIONS_GETATTR: Callable[[optmanager.OptManager, str], Any] = optmanager.OptManager.__getattr__
 _HEADERS_INIT = http.Headers.__init__
 _HEADERS_GET_ALL: Callable[[http.Headers, str | bytes], list[str]] = http.Headers.get_all
 # An addon that writes the address of every request out, and then has nothing to look for in it.
@@ -167,6 +185,38 @@ _map_local = MapLocal.request
 def _maps_locally(self: MapLocal, flow: http.HTTPFlow) -> None:
     if self.replacements:
         _map_local(self, flow)
+
+
+# Addons that look for something rare in every call, and write out or look up more than that needs.
+
+_crl_request: Callable[..., None] = TlsConfig.request
+_alt_svc: Callable[..., None] = UpdateAltSvc.responseheaders
+_h2c: Callable[..., None] = DisableH2C.process_flow
+
+
+def _gives_crl(self: TlsConfig, flow: http.HTTPFlow) -> None:
+    if flow.request.path.endswith(".crl"):
+        _crl_request(self, flow)
+
+
+def _updates_alt_svc(self: UpdateAltSvc, flow: http.HTTPFlow) -> None:
+    if flow.response is None or heads.raw_values(flow.response.data.headers, b"alt-svc"):
+        _alt_svc(self, flow)
+
+
+def _refuses_h2c(self: DisableH2C, f: http.HTTPFlow) -> None:
+    told = f.request.data
+    if told.method == b"PRI" or heads.raw_values(told.headers, b"upgrade"):
+        _h2c(self, f)
+
+
+# An addon that serves a page is asked in a coroutine, which costs more than all that it does when it has none to serve.
+
+_onboarding_request: Callable[..., Awaitable[None]] = Onboarding.request
+
+
+def _serves(self: Onboarding, flow: http.HTTPFlow) -> Awaitable[None] | None:
+    return _onboarding_request(self, flow) if ctx.options.onboarding else None
 
 
 # A context is copied for every stream, with a connection to nowhere that is thrown away at once: the dearest part of it.
@@ -216,6 +266,7 @@ SHORTCUTS = (
     ),
     Shortcut(http.Headers, "__setattr__", heads.forget, 0, ""),
     Shortcut(http.Headers, "get_all", _get_all, 2, "_always_bytes super get_all _native"),
+    Shortcut(http.Headers, "__bytes__", _assembled, 1, "fields join"),
     Shortcut(http.Headers, "get", _get, 3, "KeyError"),
     Shortcut(http.Headers, "__contains__", _contains, 2, "KeyError"),
     Shortcut(
@@ -243,9 +294,33 @@ SHORTCUTS = (
         "response error live request pretty_url replacements matches re search regex local_path is_file file_candidates extend "
         "version MITMPROXY mimetypes guess_type str read_bytes OSError logging warning http Response make join info",
     ),
+    Shortcut(
+        TlsConfig,
+        "request",
+        _gives_crl,
+        2,
+        "live error response request path endswith crl_path http Response make certstore default_crl",
+    ),
+    Shortcut(
+        UpdateAltSvc,
+        "responseheaders",
+        _updates_alt_svc,
+        2,
+        "response ctx options keep_alt_svc_header isinstance client_conn proxy_mode mode_specs ReverseMode ALT_SVC headers "
+        "sockname update_alt_svc_header",
+    ),
+    Shortcut(
+        DisableH2C,
+        "process_flow",
+        _refuses_h2c,
+        2,
+        "request headers get logging warning method path http_version killable kill",
+    ),
+    Shortcut(Onboarding, "request", _serves, 2, "ctx options onboarding super request"),
     Shortcut(context.Context, "fork", _fork, 1, "Context client options server layers copy"),
     Shortcut(connection.Connection, "__eq__", _is_same_connection, 2, "isinstance Connection id"),
     *_OF_TLS,
+    Shortcut(optmanager.OptManager, "__getattr__", _option, 2, "_options current AttributeError"),
     Shortcut(optmanager._Option, "current", _current, 1, "value unset default copy deepcopy"),
 )
 _ORIGINALS = tuple(vars(shortcut.owner).get(shortcut.name, _ABSENT) for shortcut in SHORTCUTS)
