@@ -182,6 +182,28 @@ def test_while_layers_are_busy_data_wait():
     assert play(script) == ([], [b"one"])
 
 
+def test_who_has_waited_for_the_layers_comes_first():
+    """The lock is free then, and yet not ours."""
+
+    async def script(world):
+        lock, loop = world._server_event_lock, asyncio.get_running_loop()
+        await lock.acquire()
+
+        async def other():
+            async with lock:
+                world.got.append(b"other")
+
+        waiting, done = loop.create_task(other()), loop.create_future()
+        await asyncio.sleep(0)
+        loop.call_soon(lambda: (lock.release(), world.reader.feed_data(b"two"), done.set_result(None)))
+        await done
+        await waiting
+        await asyncio.sleep(0.01)
+        return world.got, lock.locked()
+
+    assert play(script) == ([b"other", b"two"], False)
+
+
 def test_data_for_a_task_that_is_to_end_do_not_go_to_the_layers():
     async def script(world):
         world.reading.cancel()

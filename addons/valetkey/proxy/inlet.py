@@ -7,7 +7,6 @@ which is a twentieth of a small call. Here the task is woken for the end only, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from mitmproxy.connection import Connection
@@ -58,12 +57,10 @@ class Inlet:
 
     def _feed(self, data: bytes) -> None:
         lock = self._handler._server_event_lock
-        if not self._waits or lock.locked() or self._task.cancelling() or asyncio.current_task() is not None:
+        if not self._waits or self._task.cancelling() or asyncio.current_task() is not None or not _is_taken(lock):
             self._waits = False
             asyncio.StreamReader.feed_data(self._reader, data)
             return
-        with contextlib.suppress(StopIteration):
-            lock.acquire().send(None)  # at once, since it is free
         asyncio._enter_task(self._loop, self._task)
         try:
             self._context.run(self._drive, self._handler, events.DataReceived(self._connection, data))
@@ -73,6 +70,17 @@ class Inlet:
         if any(map(_is_behind, self._handler.transports.values())):
             self._waits, self._is_ahead = False, True
             self._reader._wakeup_waiter()  # type: ignore[attr-defined]
+
+
+def _is_taken(lock: asyncio.Lock) -> bool:
+    """Take a lock, if that needs no waiting. One that is free may still have to go to somebody who has waited for it."""
+    steps = lock.acquire()
+    try:
+        steps.send(None)
+    except StopIteration:
+        return True
+    steps.close()
+    return False
 
 
 def _is_behind(io: server.ConnectionIO) -> bool:
