@@ -24,6 +24,8 @@ from .runtime import Runtime
 
 LATER = 0.05
 """Seconds after which receipts are written."""
+AT_ONCE = 8
+"""Receipts in a row: enough for the code to become fast, and not so many that a call would wait for them."""
 MANY = 64
 """So many calls that are over do not wait any longer."""
 _UNMETERED = Metering()
@@ -82,7 +84,18 @@ class Settlement:
             self._are_open.append(ending)
         if not self._is_due or len(self._endings) == MANY:
             self._is_due = True
-            later(0.0 if len(self._endings) == MANY else LATER, self.drain)
+            later(0.0 if len(self._endings) == MANY else LATER, self._drain_some)
+
+    def _drain_some(self) -> None:
+        """Write some receipts, and go on with the others when the calls that came meanwhile have had their turn."""
+        self._close_all()
+        for _ in range(min(AT_ONCE, len(self._endings))):
+            self._finish(self._endings.popleft())
+        later = self.runtime.later
+        if self._endings and later is not None:
+            later(0.0, self._drain_some)
+        else:
+            self.drain()
 
     def drain(self) -> None:
         """Write all receipts that are left to write."""
