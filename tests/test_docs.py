@@ -191,9 +191,13 @@ ENDINGS = [
 ]
 
 
+class Referable(SimpleNamespace):
+    """What can be referred to weakly."""
+
+
 @pytest.mark.parametrize(("ending", "best"), ENDINGS, ids=lambda each: getattr(each, "reason", str(each)))
 def test_every_end_of_all_attempts_is_documented(ending, best):
-    passage = SimpleNamespace(attempts=[], snapshot=SimpleNamespace(vault=Vault({}, {})))
+    passage = Referable(attempts=[], snapshot=SimpleNamespace(vault=Vault({}, {})))
     dispatch = Dispatch(None, passage, None, None)
     if best is not None:
         provider = parse_rules("", "f", CATALOG).providers["openai"]
