@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import socket
 
 import httpx
 import pytest
@@ -111,6 +113,29 @@ def test_the_base_url_door_chooses_the_provider_by_prefix(lab, shared):
 def test_the_base_url_door_refuses_a_foreign_host(shared):
     answer = httpx.post(f"{shared.api}/v1/chat/completions", json=BODY, headers=BEARER | {"host": "evil.test"}, trust_env=False)
     assert answer.status_code in (403, 421)
+
+
+def answers_to(gateway, *requests):
+    """How many answers come to requests that are sent all at once."""
+    head = f"host: 127.0.0.1:{gateway.api_port}\r\nauthorization: Bearer sk-dummy\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.api_port), timeout=30) as connection:
+        connection.sendall("".join(f"{line}\r\n{head}{rest}" for line, rest in requests).encode())
+        count, tail = 0, b""
+        while count < len(requests) and (data := connection.recv(65536)):
+            found = tail + data
+            count += found.count(b"HTTP/1.1 ")
+            tail = found[-8:]
+    return count
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_turn(shared):
+    body = json.dumps(BODY)
+    call = "POST /v1/chat/completions HTTP/1.1", f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    assert answers_to(shared, call, call, call) == 3
+
+
+def test_very_many_of_them_that_are_refused_are_too(shared):
+    assert answers_to(shared, *[("GET /nosuch HTTP/1.1", "\r\n")] * 1200) == 1200
 
 
 def test_the_base_url_door_refuses_a_foreign_origin(shared):

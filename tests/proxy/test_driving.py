@@ -15,7 +15,7 @@ from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons import asgiapp
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer, server
-from mitmproxy.proxy.layers.http import HttpErrorHook, HttpRequestHook, HttpResponseHook
+from mitmproxy.proxy.layers.http import HttpErrorHook, HttpRequestHeadersHook, HttpRequestHook, HttpResponseHook
 from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.mode_specs import ProxyMode
@@ -772,3 +772,26 @@ def test_a_server_is_closed():
 
 def test_outside_of_a_round_no_hook_is_over():
     assert not driving.hook_is_over(HOOKS["request"](tflow.tflow()))
+
+
+def test_a_request_that_is_read_in_the_middle_of_another_waits_for_its_end():
+    """In between nothing has let go of the connection to the provider."""
+
+    class Two(layer.Layer):
+        def _handle_event(self, _):
+            over.append(driving.hook_is_over(HttpResponseHook(tflow.tflow())))
+            over.append(driving.hook_is_over(HttpRequestHeadersHook(tflow.tflow())))
+            yield from ()
+
+    world, over = World([QUIET], [[]], True), []
+    world.handler.layer = Two(world.handler.layer.streams[0].context)
+
+    async def play():
+        world.task = asyncio.current_task()
+        await world.handler.server_event(events.DataReceived(world.handler.client, b"0"))
+
+    try:
+        asyncio.run(play())
+    finally:
+        driving.uninstall()
+    assert over == [True, False]

@@ -25,6 +25,7 @@ from typing import Any
 from mitmproxy import flow
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, server
+from mitmproxy.proxy.layers.http import HttpRequestHeadersHook
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
@@ -71,6 +72,8 @@ class _Round:
 
     handler: server.ConnectionHandler
     unsent: list[commands.SendData] = field(default_factory=list)
+    has_run: bool = False
+    """Whether a hook has run where it came up."""
     begun: commands.StartHook | None = None
     """A hook that runs already when its command comes up here."""
 
@@ -82,11 +85,13 @@ _now: _Round | None = None
 def hook_is_over(hook: commands.StartHook) -> bool:
     """Run a hook of the present round here and now, rather than send it up through all layers and its end down again.
 
-    False: it is not over. Then the command has to go up as ever, and its end will come down.
+    False: it is not over. Then the command has to go up as ever, and its end will come down. That is so for a request that
+    was read in the middle of the one before it, too: it must wait until that has let go of its connection.
     """
     here = _now
-    if here is None:
+    if here is None or (here.has_run and isinstance(hook, HttpRequestHeadersHook)):
         return False
+    here.has_run = True
     _send(here.handler, here.unsent)
     if not _start(here.handler, hook):
         here.begun = hook

@@ -87,15 +87,22 @@ class Settlement:
             later(0.0 if len(self._endings) == MANY else LATER, self._drain_some)
 
     def _drain_some(self) -> None:
-        """Write some receipts, and go on with the others when the calls that came meanwhile have had their turn."""
+        """Write some receipts, and go on with the others when the calls that came meanwhile have had their turn.
+
+        A share of what waits, or more could come in each turn than are written.
+        """
+        self._is_due = False
         self._close_all()
-        for _ in range(min(AT_ONCE, len(self._endings))):
-            self._finish(self._endings.popleft())
-        later = self.runtime.later
-        if self._endings and later is not None:
-            later(0.0, self._drain_some)
-        else:
-            self.drain()
+        try:
+            for _ in range(min(len(self._endings), max(AT_ONCE, len(self._endings) // 4))):
+                self._finish(self._endings.popleft())
+        finally:
+            later = self.runtime.later
+            if self._endings and later is not None:
+                self._is_due = True
+                later(0.0, self._drain_some)
+        if not self._is_due:
+            self.drain()  # what is left where there is no later any more
 
     def drain(self) -> None:
         """Write all receipts that are left to write."""
