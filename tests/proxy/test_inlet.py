@@ -88,6 +88,12 @@ class World:
         await self.reading
 
 
+async def settled():
+    """All that can happen by now has happened."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def play(script):
     async def run():
         world = World()
@@ -176,7 +182,7 @@ def test_while_layers_are_busy_data_wait():
         async with world._server_event_lock:
             await world.arrive(b"one")
             before = list(world.got)
-        await asyncio.sleep(0.01)
+        await settled()
         return before, world.got
 
     assert play(script) == ([], [b"one"])
@@ -198,7 +204,7 @@ def test_who_has_waited_for_the_layers_comes_first():
         loop.call_soon(lambda: (lock.release(), world.reader.feed_data(b"two"), done.set_result(None)))
         await done
         await waiting
-        await asyncio.sleep(0.01)
+        await settled()
         return world.got, lock.locked()
 
     assert play(script) == ([b"other", b"two"], False)
@@ -262,7 +268,7 @@ def test_what_came_meanwhile_follows_when_it_has_caught_up():
         await world.arrive(b"two")
         world.transport.unsent = 0
         world.may_drain.set()
-        await asyncio.sleep(0.01)
+        await settled()
         return world.got
 
     assert play(script) == [b"one", b"two"]
