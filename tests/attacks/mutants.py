@@ -136,13 +136,13 @@ MUTANTS = (
     Mutant(
         (20, 77),
         "cookies are taken off",
-        ("policy/credentials.py", "_UNWANTED = _HOP_BY_HOP | _IDENTITY | {COOKIE}", "_UNWANTED = _HOP_BY_HOP | _IDENTITY"),
+        ("policy/headernames.py", "_UNWANTED = HOP_BY_HOP | _IDENTITY | {COOKIE}", "_UNWANTED = HOP_BY_HOP | _IDENTITY"),
         ("C2-20-dummy-in-a-cookie",),
     ),
     Mutant(
         (21, 26),
         "headers that end in -api-key are credentials",
-        ("policy/credentials.py", 'or word.endswith("-api-key") or word == SUBPROTOCOL', "or word == SUBPROTOCOL"),
+        ("policy/headernames.py", 'or word.endswith("-api-key") or word == SUBPROTOCOL', "or word == SUBPROTOCOL"),
         ("C2-21-a-dummy-in-a-second",),
     ),
     Mutant(
@@ -160,7 +160,7 @@ MUTANTS = (
     Mutant(
         (24,),
         "an agent's own key is masked in the flow",
-        ("proxy/admission.py", "    if masked != fields:\n        flow.request.headers = http.Headers(masked)\n", ""),
+        ("proxy/admission.py", "        if masked != fields:\n            flow.request.headers = http.Headers(masked)\n", ""),
         ("C2-24-a-real-key-of",),
     ),
     Mutant(
@@ -172,14 +172,19 @@ MUTANTS = (
     Mutant(
         (27,),
         "x_api_key is x-api-key",
-        ("policy/credentials.py", 'return _JOINTS.sub("-", "".join(text.split()).lower()).strip("-")', "return text.lower()"),
+        ("policy/headernames.py", 'return _JOINTS.sub("-", "".join(text.split()).lower()).strip("-")', "return text.lower()"),
         ("C2-27",),
     ),
     Mutant(
         (28,),
         "Connection cannot name the framing away",
-        ("policy/credentials.py", 'for word in value.split(b",")} - _FRAMING', 'for word in value.split(b",")}'),
+        (
+            "policy/credentials.py",
+            "return _edited(headers, names, named - FRAMING, upgrade=upgrade)",
+            "return _edited(headers, names, named, upgrade=upgrade)",
+        ),
         ("C2-28-connection-names-the-framing",),
+        (("policy/headernames.py", "if passes]) - FRAMING,", "if passes]),"),),
     ),
     Mutant(
         (29,),
@@ -192,7 +197,7 @@ MUTANTS = (
     Mutant(
         (31,),
         "who is billed is the key's to say",
-        ("policy/credentials.py", "_UNWANTED = _HOP_BY_HOP | _IDENTITY | {COOKIE}", "_UNWANTED = _HOP_BY_HOP | {COOKIE}"),
+        ("policy/headernames.py", "_UNWANTED = HOP_BY_HOP | _IDENTITY | {COOKIE}", "_UNWANTED = HOP_BY_HOP | {COOKIE}"),
         ("C2-31",),
     ),
     # C.3
@@ -318,7 +323,7 @@ MUTANTS = (
         ("proxy/tunnels.py", "        flow.request.headers.pop(PROXY_AUTHORIZATION, None)\n", ""),
         ("C6-58",),
         (("proxy/wire.py", 'for name in ("proxy-authorization", "proxy-connection"):', "for name in ():"),
-         ("policy/credentials.py", 'or word in _UNWANTED or word.startswith("proxy-")', "or word in _UNWANTED")),
+         ("policy/headernames.py", 'or word in _UNWANTED or word.startswith("proxy-")', "or word in _UNWANTED")),
     ),
     Mutant(
         (59,),

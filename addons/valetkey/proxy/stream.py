@@ -72,6 +72,9 @@ def uninstall() -> None:
     http_layers.HttpStream = _ORIGINAL  # type: ignore[misc]
 
 
+State = Callable[[Any], layer.CommandGenerator[None]]
+
+
 class ValetStream(AttemptingStream):
     """One request and its answer."""
 
@@ -111,7 +114,8 @@ class ValetStream(AttemptingStream):
         try:
             pieces = stream(data)
         except Exception as error:
-            yield from self._guard(_failing(error))
+            defect = error
+            yield from self._guard(lambda _: _failing(defect), events.Event())
             return
         for piece in (pieces,) if isinstance(pieces, bytes) else pieces:
             if self._stores:
@@ -125,20 +129,20 @@ class ValetStream(AttemptingStream):
             return _nothing()
         kind = type(event)
         if kind is RequestHeaders or kind is RequestData or kind is RequestEndOfMessage:
-            return self._guard(self.client_state(event))
+            return self._guard(self.client_state, event)
         if self.is_stale(event):
             return _nothing()
         if kind is ResponseHeaders or kind is ResponseData or kind is ResponseEndOfMessage:
             # A piece may have come while a hook ran.
             short_way = self._piece_passes(event) if type(event) is ResponseData else None
-            return short_way or self._guard(self.server_state(event))
+            return short_way or self._guard(self.server_state, event)
         if isinstance(event, Rung) and event.command.owner is self:
-            return self._guard(self.time_is_up())
+            return self._guard(lambda _: self.time_is_up(), event)
         if isinstance(event, events.Wakeup):
             return _nothing()
         if isinstance(event, RequestTrailers) and self.passage is not None:
             return _nothing()  # no provider reads any, and a credential in them would be neither stripped nor masked
-        return self._guard(super()._handle_event(event))
+        return self._guard(super()._handle_event, event)
 
     def passthrough(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Events after a CONNECT or a 101, guarded like all others."""
@@ -146,14 +150,16 @@ class ValetStream(AttemptingStream):
             if not self._has_begun:
                 self._has_begun = True
                 tunnelling.step_aside(self)
-            yield from self._guard(super().passthrough(event))
+            yield from self._guard(super().passthrough, event)
 
-    def _guard(self, steps: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+    def _guard(self, state: State, event: events.Event) -> layer.CommandGenerator[None]:
+        steps: layer.CommandGenerator[None] | None = None
         reply: Any = None
         while True:
             try:
-                command = steps.send(reply)
-                command = self._leaving(command)
+                if steps is None:
+                    steps = state(event)  # which may fail as well: mitmproxy's states check what they are given
+                command = self._leaving(steps.send(reply))
             except StopIteration:
                 if self._is_dropped:
                     self._let_go()
