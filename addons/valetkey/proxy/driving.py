@@ -2,7 +2,8 @@
 
 mitmproxy starts a task for each hook of a flow; its end waits for the lock of the connection, and for one more round of the
 event loop. But nearly all hooks have nothing to wait for: their listeners are plain functions. Here such a hook runs where
-it comes up, and its end is the next event of the same round. A hook with a coroutine among its listeners gets its task as
+it comes up, and its end is the next event of the same round; for a layer that asks for it (`hook_is_over`) it runs inside that
+layer, and its end is no event at all. A hook with a coroutine among its listeners gets its task as
 ever, and one that turns out to wait goes on in a task from there.
 
 What comes from a connection goes to its layers as it arrives, in the name of the task that waits for it, and what goes to one,
