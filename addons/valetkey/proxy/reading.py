@@ -20,8 +20,6 @@ _CHECK_VERSION = read.raise_if_http_version_unknown
 _HTTP11 = b"HTTP/1.1"
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_UNREAD = {"http_version": _HTTP11, "content": None, "trailers": None, "timestamp_end": None}
-"""What a plain message is of which only the head was read."""
 _NO_NAME = (b"", b" ", b"\t")
 """A line that starts with a blank goes on with the field before it."""
 _DIGITS = 18
@@ -90,9 +88,12 @@ def request_of(head: bytes) -> http.Request | None:
     made, data = http.Request.__new__(http.Request), http.RequestData.__new__(http.RequestData)
     # What `__init__` would do to fields of these types, which is nothing more, takes eight times as long.
     data.__dict__.update(
-        _UNREAD,
+        http_version=_HTTP11,
         headers=headers,
+        content=None,
+        trailers=None,
         timestamp_start=time.time(),
+        timestamp_end=None,
         host="",
         port=0,
         method=parts[0],
@@ -114,9 +115,12 @@ def response_of(head: bytes) -> http.Response | None:
         return None
     made, data = http.Response.__new__(http.Response), http.ResponseData.__new__(http.ResponseData)
     data.__dict__.update(
-        _UNREAD,
+        http_version=_HTTP11,
         headers=headers,
+        content=None,
+        trailers=None,
         timestamp_start=time.time(),
+        timestamp_end=None,
         status_code=int(parts[1]),
         reason=parts[2],
     )
