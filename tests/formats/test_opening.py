@@ -459,6 +459,42 @@ def test_the_decision_does_not_hang_on_the_cuts(format, kind, encoding, data, se
     assert len(decisions) == 1
 
 
+USUAL = [
+    (CHAT, chat(role="assistant", content=""), chat(content="x")),
+    (CHAT, chat(role="assistant", content=""), chat(role="assistant", content="x")),
+    (MESSAGES, ANTHROPIC_START, ANTHROPIC_TEXT),
+    (RESPONSES, RESPONSES_START, RESPONSES_TEXT),
+    (GEMINI, event({"usageMetadata": {}}), event({"candidates": [{"content": {"parts": [{"text": "x"}]}}]})),
+]
+
+
+@pytest.mark.parametrize(("format", "noise", "content"), USUAL)
+def test_usual_content_is_not_parsed(monkeypatch, format, noise, content):
+    opening = Opening(format, SSE, None)
+    opening.feed(noise)
+    monkeypatch.setattr(json, "loads", lambda _: 1 / 0)
+    assert opening.feed(content) is True
+
+
+@pytest.mark.parametrize(("format", "noise", "content"), USUAL)
+@pytest.mark.parametrize("also", [{"error": {"message": "x"}}, {"error": None}])
+def test_usual_content_that_may_be_an_error_is(format, noise, content, also):
+    data = content.replace(b'data: {"', b'data: {"error": %s, "' % json.dumps(also["error"]).encode())
+    assert fed(format, SSE, [noise, data]) == fed(format, SSE, singly(noise + data))
+
+
+WORDS_OF_TEXT = st.lists(
+    st.sampled_from(['"delta":{"content":"x', '"type":"content_block_delta"', '"parts":[{"text":"x', "\n\ndata: ", "\\", '"']),
+    max_size=5,
+).map("".join)
+
+
+@given(WORDS_OF_TEXT, st.sampled_from([CHAT, MESSAGES, GEMINI]))
+def test_what_looks_like_content_inside_a_text_is_none(text, format):
+    noise = [event({"choices": [], "usageMetadata": {"x": text}, "type": "ping"}), event({"type": "ping", "usage": {"x": text}})]
+    assert fed(format, SSE, [*noise, *noise]) == fed(format, SSE, singly(b"".join(noise)))
+
+
 @given(KINDS, BYTES, st.integers(0, 99))
 def test_the_decision_before_the_end_does_not_hang_on_the_cuts(kind, data, seed):
     assert fed(CHAT, kind, [data]) == fed(CHAT, kind, singly(data)) == fed(CHAT, kind, randomly(data, seed, 40))

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from support import making
+from support.assembling import Assembled
 from support.playing import Play
+from valetkey.proxy.answers import ValetAnswers
 
 PORT = 8999
 RULES = """
@@ -237,6 +239,82 @@ def test_a_stream_that_falls_silent_is_ended():
 def test_a_stream_is_passed_whole():
     one = play(GOOD_STREAM, body=STREAM)
     assert [one.to_client.count(part) for part in (ROLE, WORD, STOP, DONE)] == [1, 1, 1, 1]
+
+
+# ---------------------------------------------------------------- what is done while content is waited for
+
+IN_PIECES = (HEAD, chunks(ROLE), chunks(b": ping\n\n"), chunks(WORD), chunks(STOP, DONE) + b"0\r\n\r\n")
+
+
+def test_a_stream_in_pieces_is_passed_whole():
+    one = play(IN_PIECES, body=STREAM)
+    assert [one.to_client.count(part) for part in (ROLE, b": ping", WORD, STOP, DONE)] == [1, 1, 1, 1, 1]
+
+
+def test_its_pieces_keep_their_order():
+    told = play(IN_PIECES, body=STREAM).to_client
+    assert sorted((ROLE, b": ping", WORD, STOP, DONE), key=told.index) == [ROLE, b": ping", WORD, STOP, DONE]
+
+
+def test_it_is_known_when_its_first_content_came():
+    assert receipt(play(IN_PIECES, body=STREAM)).ttft_ms is not None
+
+
+def test_a_stream_is_made_ready_once(monkeypatch):
+    seen, original = [], ValetAnswers.prepare
+    monkeypatch.setattr(ValetAnswers, "prepare", lambda *arguments: seen.append(1) or original(*arguments))
+    play(IN_PIECES, body=STREAM)
+    assert seen == [1]
+
+
+def test_nothing_of_a_stream_that_failed_is_passed():
+    one = play((HEAD, chunks(ROLE), chunks(OVERLOADED)), IN_PIECES, body=STREAM)
+    assert (one.to_client.count(ROLE), b"overloaded" in one.to_client) == (1, False)
+
+
+def test_an_error_that_is_shown_after_all_bears_our_marks_once():
+    one = play((HEAD, chunks(ROLE), chunks(OVERLOADED)), body=STREAM, keys=1)
+    assert one.to_client.count(b"x-valetkey-id") == 1
+
+
+def test_the_hook_of_an_answer_runs_when_it_passes():
+    one = play((HEAD, chunks(ROLE), chunks(OVERLOADED)), IN_PIECES, body=STREAM)
+    assert one.hooks.count("responseheaders") == 1
+
+
+class Upper:
+    """Another addon, which puts something of its own in the place of the stream."""
+
+    def responseheaders(self, flow):
+        flow.response.stream = bytes.upper
+
+
+def test_who_takes_the_place_of_the_stream_gets_all_of_it():
+    one = play(IN_PIECES, body=STREAM, others=(Upper(),))
+    assert [one.to_client.count(part.upper()) for part in (ROLE, b": ping", WORD)] == [1, 1, 1]
+
+
+class Rewriter:
+    """Another addon, which comes before ours and changes the head."""
+
+    def __init__(self, **headers):
+        self.headers = headers
+
+    def responseheaders(self, flow):
+        flow.response.headers.update(self.headers)
+
+
+def test_a_head_that_another_addon_has_changed_is_read_anew(monkeypatch):
+    monkeypatch.setattr(Assembled, "on_the_way", property(lambda self: (Rewriter(x_echo=A), *self[:3])))
+    assert A.encode() not in play(IN_PIECES, body=STREAM).to_client
+
+
+BAD_HEAD = HEAD.replace(b"content-type", b"content-length: 1\r\ncontent-type")
+
+
+def test_a_head_that_is_not_valid_is_refused_all_the_same():
+    one = play((BAD_HEAD, *IN_PIECES[1:]), body=STREAM)
+    assert (status(one), WORD in one.to_client) == (502, False)
 
 
 def test_an_error_inside_a_whole_answer_is_spared_the_agent():

@@ -263,6 +263,22 @@ def test_what_remains_is_noted_on_good_and_bad_answers(learn):
     assert (gauge.remaining, gauge.dimension) == (0.25, "tokens")
 
 
+def test_what_remains_is_noted_when_the_head_is_here():
+    stage = Stage()
+    stage.begin()
+    stage.dispatch.heard(answer(**LIMITS))
+    assert stage.pools.gauges.of("openai/1").remaining == 0.25
+
+
+def test_it_is_not_noted_twice(monkeypatch):
+    stage, head, noted = Stage(), answer(**LIMITS), []
+    stage.begin()
+    stage.dispatch.heard(head)
+    monkeypatch.setattr(stage.pools.gauges, "stated", lambda *_: noted.append(1))
+    stage.dispatch.answered(head)
+    assert noted == []
+
+
 def test_a_good_answer_makes_the_key_well():
     stage = Stage(keys={"openai/1": A}, max_wait="30s")
     stage.failing(error(429, "rate_limit_exceeded", retry_after="7"))

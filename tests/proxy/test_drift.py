@@ -21,6 +21,7 @@ from valetkey.proxy import doors
 ADDONS = assemble()
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_LOOKING = {
+    ("ValetAnswers", "prepare"),
     ("ValetAnswers", "pump"),
     ("ValetIntake", "stream_request"),
 }

@@ -507,10 +507,20 @@ def test_a_plain_hook_ends_in_the_same_round():
 
 
 @pytest.mark.parametrize(
-    ("program", "writes"), [([SEND, SEND, SEND], 1), ([SEND, HOOK, SEND], 2), ([SEND, ("log", logging.INFO), SEND, SEND], 2)]
+    ("program", "writes"), [([SEND, SEND, SEND], 1), ([SEND, HOOK, SEND], 2), ([SEND, ("log", logging.INFO), SEND, SEND], 1)]
 )
 def test_pieces_with_nothing_between_are_written_at_once(program, writes):
     assert steps_of([QUIET], [program]).writes == writes
+
+
+@pytest.mark.parametrize(
+    ("program", "order"),
+    [([("log", 20), SEND], ["sent to", "stream 0"]), ([("log", 20), ("crash",)], ["stream 0", "mitmproxy has"])],
+)
+def test_lines_for_the_log_keep_nobody_waiting_and_are_not_lost(monkeypatch, program, order):
+    monkeypatch.setattr(Handler, "log", lambda self, line, *_, **__: self.world.tell(None, line[:13]), raising=False)
+    trace = [what for _, what, *_ in steps_of([QUIET], [program]).trace]
+    assert [what for what in trace if what in order] == order
 
 
 @pytest.mark.parametrize(("transport", "writes"), [("tcp", [b"one;two;"]), ("udp", [b"one;", b"two;"])])

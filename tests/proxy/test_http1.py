@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from weakref import ref
 
 import pytest
+from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,12 @@ CHUNKS = (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\na\r\n
 )
 def test_chunks_that_come_together_go_on_together(feeds, bodies):
     assert [event.data for event in Provider().feed(*feeds).out if isinstance(event, ResponseData)] == bodies
+
+
+def test_a_chunk_that_is_alone_is_not_searched_for_others(monkeypatch):
+    one = Provider().feed(CHUNKS[0])
+    monkeypatch.setattr(ChunkedReader, "__call__", lambda *_: 1 / 0)
+    assert one.feed(*CHUNKS[1:4]).body() == b"abcd"
 
 
 @pytest.mark.parametrize("line", [b"content-encoding: gzip", b"content-type: application/vnd.amazon.eventstream"])

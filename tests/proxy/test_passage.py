@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import gc
 
+import pytest
+from mitmproxy import http
+
 from support import making
-from valetkey.proxy.passage import Arrival, Passage, Passages, new_id
+from valetkey.proxy.passage import Arrival, Passage, Passages, Ready, new_id
 
 
 def passage(**changes):
@@ -57,3 +60,44 @@ def test_nothing_outlives_its_flow():
     del flow
     gc.collect()
     assert len(passages._passages) == 0
+
+
+def ready(**headers):
+    """An answer, and what was made ready for it."""
+    answer = http.Response.make(200, b"", {"content-type": "text/event-stream", **headers})
+    told = answer.data
+    return answer, Ready(answer, told.headers.fields, told.status_code, told.reason, True)
+
+
+CHANGES = {
+    "a header": lambda answer: answer.headers.update({"x": "y"}),
+    "the status": lambda answer: setattr(answer, "status_code", 500),
+    "the reason": lambda answer: setattr(answer, "reason", "Fine"),
+    "all headers": lambda answer: setattr(answer, "headers", http.Headers()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_made_ready_is_not_for_a_changed_answer(change):
+    answer, one = ready()
+    before = one.is_for(answer)
+    change(answer)
+    assert (before, one.is_for(answer)) == (True, False)
+
+
+def test_what_was_made_ready_is_not_for_another_answer():
+    answer, one = ready()
+    assert not one.is_for(answer.copy())
+
+
+def test_without_a_pump_nothing_is_fed():
+    _, one = ready()
+    one.feed(b"x")
+    assert (one.pieces, one.fed) == ([], 0)
+
+
+def test_a_piece_that_passes_nothing_was_fed():
+    _, one = ready()
+    one.pump = lambda data: ()
+    one.feed(b"x")
+    assert (one.pieces, one.fed) == ([], 1)

@@ -13,7 +13,13 @@ from valetkey.proxy.traffic import Traffic
 
 
 def traffic(runtime, settled=None):
-    return Traffic(runtime, lambda flow: None, lambda flow: True, (settled if settled is not None else []).append)
+    return Traffic(
+        runtime,
+        lambda answer, passage: None,
+        lambda flow: None,
+        lambda flow: True,
+        (settled if settled is not None else []).append,
+    )
 
 
 def planned(runtime):

@@ -64,15 +64,15 @@ class VirtualTimer:
 class Play:
     """One client connection to the provider `lab` on loopback, and a server played by the test.
 
-    `server(data)` gets what the provider would, and returns what it answers (None: nothing yet; an exception: the
-    connection closes).
+    `server(data)` gets what the provider would, and returns what it answers (None: nothing yet; several pieces come one after
+    the other; an exception: the connection closes).
     """
 
     def __init__(
         self,
         runtime: Runtime,
         port: int,
-        server: Callable[[bytes], bytes | None],
+        server: Callable[[bytes], bytes | tuple[bytes, ...] | None],
         connect_error: str | list[str | None] | None = None,
         patience: float = 60.0,
     ) -> None:
@@ -100,6 +100,8 @@ class Play:
         self._port = port
         self.layer: Any = None
         self.upstream: connection.Connection | None = None
+        self.others: tuple[object, ...] = ()
+        """Other addons, which come after ours."""
         self.break_after_answer = False
         """Whether the server closes its connection right after it has answered."""
 
@@ -167,7 +169,8 @@ class Play:
             self._queue.append(events.ConnectionClosed(to))
             return
         if answer is not None:
-            self._queue.append(events.DataReceived(to, answer))
+            pieces = answer if isinstance(answer, tuple) else (answer,)
+            self._queue += [events.DataReceived(to, piece) for piece in pieces]
             if self.break_after_answer:
                 self._queue.append(events.ConnectionClosed(to))
 
@@ -176,7 +179,7 @@ class Play:
         data = command.args()[0]
         if isinstance(data, http.HTTPFlow) and data not in self.flows:
             self.flows.append(data)
-        for addon in self.addons.on_the_way:
+        for addon in (*self.addons.on_the_way, *self.others):
             handler = getattr(addon, command.name, None)
             result = handler(data) if handler else None
             if inspect.isawaitable(result):

@@ -18,7 +18,7 @@ from .elements import ElementParser
 from .eventstream import EVENT_STREAM, EventStreamParser
 from .failures import ERROR_EVENTS, Failure, failure_in, failure_of, holds, may_fail
 from .lines import LineParser
-from .sse import SseEvent, SseParser
+from .sse import SseEvent, SseParser, single_event
 from .usage import BODY_LIMIT
 
 OPENING_LIMIT = 256 * 1024
@@ -40,7 +40,8 @@ class _Shape:
 
     `events` has them by the kind of event; a kind that is not listed is content. `chunk` is for events without kinds: those that
     have one of the members `marks`. `whole` is for a whole body, which is empty without any, if it has one of `marks` at all.
-    `failed` marks an answer that ended in an error without any content.
+    `failed` marks an answer that ended in an error without any content. Data in which `surely` is found are content: JSON has
+    no such text inside a string, whose quotes are escaped.
     """
 
     marks: frozenset[str]
@@ -48,6 +49,7 @@ class _Shape:
     chunk: tuple[str, ...] | None = None
     events: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
+    surely: re.Pattern[bytes] | None = None
 
     def conditions(self, name: str | None, event: Mapping[str, Any]) -> tuple[str, ...] | None:
         """What makes this event content; None when it is of an unknown kind."""
@@ -66,6 +68,7 @@ _CHAT = _Shape(
     chunk=_CHAT_SAYS,  # Azure's first chunk and the one with usage have no choices
     whole=_CHAT_SAYS,
     failed=("choices.*.finish_reason=error",),
+    surely=re.compile(rb'"delta": ?\{(?:"role": ?"assistant", ?)?"content": ?"[^"]'),
 )
 _RESPONSES = _Shape(
     marks=frozenset({"output", "model"}),
@@ -77,6 +80,7 @@ _RESPONSES = _Shape(
         (),
     ),
     whole=("output", "status!=completed"),  # in the background: `queued`, `in_progress`
+    surely=re.compile(rb'"type": ?"response\.output_text\.delta"'),
 )  # fmt: skip
 _ANTHROPIC = _Shape(
     marks=frozenset({"content", "model"}),
@@ -88,12 +92,14 @@ _ANTHROPIC = _Shape(
         "message_stop": (),
     },
     whole=("content.*.text", "content.*.type!=text", "stop_reason!=end_turn"),
+    surely=re.compile(rb'"type": ?"content_block_delta"'),
 )
 _GEMINI_SAYS = ("promptFeedback.blockReason", "candidates.*.finishReason", "candidates.*.content.parts.*.^thought")
 _GEMINI = _Shape(
     marks=frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"}),
     chunk=_GEMINI_SAYS,
     whole=_GEMINI_SAYS,
+    surely=re.compile(rb'"parts": ?\[ ?\{ ?"text": ?"[^"]'),
 )
 _OLLAMA_SAYS = ("message.^role", "response", "thinking", "done")
 _OLLAMA = _Shape(marks=frozenset({"message", "response", "done"}), chunk=_OLLAMA_SAYS, whole=_OLLAMA_SAYS)
@@ -149,6 +155,7 @@ class _Reader:
         self._parser: _Sse | LineParser | ElementParser | EventStreamParser | None = None
         self._held: bytearray | None = None
         self._decoder: Decoder | None = None
+        self._is_plain = content_encoding in (None, "", "identity")
         self._decision: Failure | bool = shape is None
         if self._kind == EVENT_STREAM:
             self._parser = EventStreamParser(self._limit)
@@ -160,6 +167,8 @@ class _Reader:
     def feed(self, data: bytes) -> Failure | bool:
         """Take a chunk as it came over the wire: True to pass the answer, False to wait for more of it, or the error it is."""
         self.noise = self.noise or bool(data)
+        if self._is_surely_content(data):
+            self._decision = True
         if self._decision is False and self._decoder is not None:
             try:
                 for piece in self._decoder.feed_iter(data):
@@ -169,6 +178,16 @@ class _Reader:
             except DecodeError:
                 self._decision = True
         return self._decision
+
+    def _is_surely_content(self, data: bytes) -> bool:
+        """Whether this is an event of the most usual form, with content: an agent waits for it, and parsing takes longer."""
+        surely, parser = self._shape.surely, self._parser
+        if surely is None or type(parser) is not _Sse or not parser.between or not self._is_plain or len(data) > self._left:
+            return False
+        found = single_event(data)
+        if found is None or found[0] in _IDLE or may_fail(*found) or self._decision is not False:
+            return False
+        return surely.search(found[1]) is not None
 
     def end(self) -> Failure | bool:
         """The answer is over: True to pass it, False when it was empty, or the error it was."""
@@ -296,6 +315,11 @@ class _Sse:
 
     def __init__(self, limit: int) -> None:
         self._inner = SseParser(limit)
+
+    @property
+    def between(self) -> bool:
+        """Whether the stream stands between two events."""
+        return self._inner.between
 
     def feed(self, data: bytes) -> Iterator[tuple[str | None, bytes]]:
         return map(_named, self._inner.feed_each(data))

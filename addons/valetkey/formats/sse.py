@@ -74,7 +74,7 @@ class SseParser:
 
     def feed_data(self, data: bytes) -> list[tuple[str | None, bytes]]:
         """Like `feed`, for those who need no `raw`: names and data of the pieces."""
-        if not self._buffer and not self._at_start and (single := _single(data)) and len(data) <= self._limit:
+        if not self._buffer and not self._at_start and (single := single_event(data)) and len(data) <= self._limit:
             return [single]
         common = self._take_common(data)
         if common is None:
@@ -177,8 +177,8 @@ def _parse(raw: bytes, text: bytes) -> SseEvent:
     return SseEvent(*_fields_of(text.splitlines()), raw)
 
 
-def _single(data: bytes) -> tuple[str | None, bytes] | None:
-    """Name and data of a chunk that is just one event of the most usual form."""
+def single_event(data: bytes) -> tuple[str | None, bytes] | None:
+    """Name and data of a chunk that is just one event of the most usual form, where the stream stands between two."""
     start = 0
     if data.startswith(b"event: "):
         start = data.find(b"\n") + 1

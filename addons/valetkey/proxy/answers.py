@@ -14,7 +14,7 @@ from ..formats import UsageChunkFilter
 from ..model import Outcome, Refusal
 from . import bindings, echo, heads, listing, measuring, refusals, views
 from .guard import guarded
-from .passage import Passage
+from .passage import Passage, Ready
 from .pump import Pump
 from .runtime import Runtime
 from .settlement import Settlement
@@ -49,11 +49,14 @@ class ValetAnswers:
         passage = self.runtime.passages.of(flow)
         if passage is None or flow.response is None:
             return
-        echo.scrub_head(flow.response, passage)
-        if passage.plan is not None and passage.refusal is None:
-            self._from_provider(flow, flow.response, passage)
-        if passage.snapshot.rules.gateway.headers:
-            _mark(flow.response, passage)
+        ready, passage.ready = passage.ready, None
+        if ready is None or not ready.is_for(flow.response):
+            ready = self.prepare(flow.response, passage)
+        if ready.is_providers:
+            passage.first_byte = self.runtime.monotonic()
+            passage.request_id = ready.request_id
+        if ready.pump is not None:
+            flow.response.stream = passage.pump = ready.pump
 
     @guarded
     def response(self, flow: http.HTTPFlow) -> None:
@@ -120,6 +123,21 @@ class ValetAnswers:
         loop = self._loop
         self.runtime.later = None if loop is None or views.is_watched(ctx.master) else partial(_later, loop)
 
+    def prepare(self, answer: http.Response, passage: Passage) -> Ready:
+        """Make the head of an answer fit for the agent, and find out how its body is to pass. The call stays as it is."""
+        echo.scrub_head(answer, passage)
+        request_id = pump = None
+        is_providers = passage.plan is not None and passage.refusal is None
+        if is_providers:
+            request_id = _request_id(answer.headers)
+            heads.clean(answer.headers)
+            if _streams(answer, passage) and echo.is_readable(answer):
+                pump = passage.pump or self._open_pump(answer, passage)
+        if passage.snapshot.rules.gateway.headers:
+            _mark(answer, passage)
+        told = answer.data
+        return Ready(answer, told.headers.fields, told.status_code, told.reason, is_providers, request_id, pump)
+
     def pump(self, flow: http.HTTPFlow) -> Pump:
         """The Pump of an answer; one per flow, also when streaming begins late."""
         passage = self.runtime.passages.of(flow)
@@ -140,13 +158,6 @@ class ValetAnswers:
             flow.response = refusals.response(passage.refusal, passage.dialect)
             if passage.snapshot.rules.gateway.headers:
                 _mark(flow.response, passage)
-
-    def _from_provider(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
-        passage.first_byte = self.runtime.monotonic()
-        passage.request_id = _request_id(answer.headers)
-        heads.clean(answer.headers)
-        if _streams(answer, passage) and echo.is_readable(answer):
-            answer.stream = self.pump(flow)
 
     def _open_pump(self, answer: http.Response, passage: Passage) -> Pump:
         plan = passage.plan

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar
@@ -44,6 +45,7 @@ from ..model import Outcome
 from ..policy.failover import Ending, Pause, Step, Try
 from . import refusals, tunnelling
 from .alarms import TOLERANCE, Bell, Rest, RestOver, Rung, Timer
+from .dispatch import Dispatch
 from .hearing import Hearing, Trouble, Word
 from .passage import Passage
 from .traffic import Traffic
@@ -88,6 +90,10 @@ class AttemptingStream(HttpStream):
     _limit = 0.0
     _last = 0.0
     """When the last piece of an answer came (monotonic, seconds)."""
+    _is_valid = False
+    """Whether the head that is heard has been checked."""
+    _stores: bool | None = None
+    """Whether the bodies of streams are kept; None: not looked up yet."""
     _late = False
     """Whether the last connection was given up for lack of time."""
 
@@ -414,7 +420,9 @@ class AttemptingStream(HttpStream):
 
     def _forsake(self) -> layer.CommandGenerator[None]:
         """Ask for no more of the present attempt."""
-        self._hearing, self._held = None, []
+        self._hearing, self._held, self._is_valid = None, [], False
+        if self.passage is not None:
+            self.passage.ready = None
         if self._open and self.context.server.connected:
             yield SendHttp(RequestProtocolError(self.stream_id, "another attempt is made", ErrorCode.CANCEL), self.context.server)
         self._open = False
@@ -486,7 +494,26 @@ class AttemptingStream(HttpStream):
         if word == "wait":
             times = passage.snapshot.rules.gateway.timeouts
             self.set_alarm(times.hold if hearing.holds else times.between_events)
+            if hearing.holds:
+                self._prepare(passage, passage.dispatch, event.response)
         yield from self._decide(passage, word)
+
+    def _prepare(self, passage: Passage, dispatch: Dispatch, answer: http.Response) -> None:
+        """Do what can be done for a stream while its first content is waited for, since an agent waits for that, too."""
+        dispatch.heard(answer)
+        try:
+            http_layers.validate_headers(answer)
+            self._is_valid = True
+        except ValueError:
+            self._is_valid = False  # which is told when it is let pass
+        passage.ready = self.traffic.prepare(answer, passage)
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        """As the parent does, unless that was done."""
+        if not request and self._is_valid:
+            return no()
+        checked: layer.CommandGenerator[bool] = super().check_invalid(request)
+        return checked
 
     def state_hear(self, event: events.Event) -> layer.CommandGenerator[None]:
         """The next piece of an answer that is being heard."""
@@ -496,7 +523,10 @@ class AttemptingStream(HttpStream):
         self._held.append(event)
         self._last = self.traffic.runtime.monotonic()
         if isinstance(event, ResponseData):
-            yield from self._decide(passage, hearing.feed(event.data))
+            word = hearing.feed(event.data)
+            if word == "wait" and passage.ready is not None:
+                passage.ready.feed(event.data)
+            yield from self._decide(passage, word)
         elif isinstance(event, ResponseEndOfMessage):
             self._open = False
             yield from self._decide(passage, hearing.end())
@@ -514,12 +544,35 @@ class AttemptingStream(HttpStream):
         head = held[0]
         assert isinstance(head, ResponseHeaders) and passage.dispatch is not None
         passage.dispatch.answered(head.response)
+        ready, done = passage.ready, 1
         yield from super().state_wait_for_response_headers(head)
-        for event in held[1:]:
-            yield from self.server_state(event)
+        if ready is not None and ready.pump is not None and ready.pump is self._stream():
+            yield from self.send_pieces(ready.pieces)
+            done += ready.fed
+        for event in held[done:]:
+            piece_passes = self.piece_passes(event) if type(event) is ResponseData else None
+            yield from piece_passes or self.server_state(event)
         if self._passes_on():
             self._last = self.traffic.runtime.monotonic()
             self.set_alarm(passage.snapshot.rules.gateway.timeouts.between_events)
+
+    def piece_passes(self, event: ResponseData) -> layer.CommandGenerator[None] | None:
+        """The short way of a piece of a stream that passes; None where it has to go the long way."""
+        raise NotImplementedError
+
+    def _stream(self) -> object:
+        """What the body of the answer goes through by now, if it passes as it comes."""
+        answer = self.flow.response
+        return answer.stream if answer is not None and self.server_state == self.state_stream_response_body else None
+
+    def send_pieces(self, pieces: Iterable[bytes]) -> layer.CommandGenerator[None]:
+        """Send what has gone through the stream of an answer."""
+        if self._stores is None:
+            self._stores = bool(self.context.options.store_streamed_bodies)  # a look of 3 µs
+        for piece in pieces:
+            if self._stores:
+                self.response_body_buf += piece
+            yield SendHttp(ResponseData(self.stream_id, piece), self.context.client)
 
     def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As the parent does; it is noted when the last piece came."""

@@ -55,6 +55,8 @@ class Dispatch:
         self._failed: tuple[Failure | None, Mark | None] = (None, None)
         self._passed: http.Response | None = None
         """An error that was too long to be heard and passed; what it is is known when the call is over."""
+        self._heard: http.Response | None = None
+        """An answer whose limits are noted."""
         self.best: Best | None = None
 
     @property
@@ -119,12 +121,18 @@ class Dispatch:
             return Ending("failed")
         return self._advance(Report(self._runtime.now(), self._runtime.chance(), *self._failed))
 
+    def heard(self, answer: http.Response) -> None:
+        """The head of an answer is here, which may pass or not."""
+        self._note_limits(answer, self._runtime.now())
+        self._heard = answer
+
     def answered(self, answer: http.Response) -> None:
         """The answer passes: the key is well, and the conversation stays with it."""
         use, now = self._use, self._runtime.now()
         if use is None:
             return
-        self._note_limits(answer, now)
+        if answer is not self._heard:
+            self._note_limits(answer, now)
         if answer.status_code >= 400:
             self._passed = answer
             return

@@ -3,14 +3,15 @@
 mitmproxy starts a task for each hook of a flow; its end waits for the lock of the connection, and for one more round of the
 event loop. But nearly all hooks have nothing to wait for: their listeners are plain functions. Here such a hook runs where
 it comes up, and its end is the next event of the same round; for a layer that asks for it (`hook_is_over`) it runs inside that
-layer, and its end is no event at all. A hook with a coroutine among its listeners gets its task as
-ever, and one that turns out to wait goes on in a task from there.
+layer, and its end is no event at all. A hook with a coroutine among its listeners gets its task as ever, and one that turns
+out to wait goes on in a task from there.
 
 What comes from a connection goes to its layers as it arrives, in the name of the task that waits for it, and what goes to one,
-with nothing else between, is written at once. Three differences remain. For a plain function
+with nothing else between, is written at once. Four differences remain. For a plain function
 `asyncio.current_task` is the connection's own task, and the context variables that it sets are the connection's. A hook runs
-before what the layers command after it in the same event, not when that is done. And what has arrived meanwhile is seen after
-the end of the hook, not before: the order in which mitmproxy sees them is left to chance.
+before what the layers command after it in the same event, not when that is done. Lines for the log are written when all else
+that the event led to is done. And what has arrived meanwhile is seen after the end of the hook, not before: the order in which
+mitmproxy sees them is left to chance.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class _Round:
 
     handler: server.ConnectionHandler
     unsent: list[commands.SendData] = field(default_factory=list)
+    lines: list[commands.Log] = field(default_factory=list)
+    """For the log. An agent need not wait while they are written."""
     has_run: bool = False
     """Whether a hook has run where it came up."""
     begun: commands.StartHook | None = None
@@ -121,7 +124,7 @@ def _drive(handler: server.ConnectionHandler, event: events.Event) -> None:
 
 
 def _through_layers(here: _Round, event: events.Event) -> None:
-    handler, unsent = here.handler, here.unsent
+    handler, unsent, lines = here.handler, here.unsent, here.lines
     ended: deque[events.Event] = deque((event,))
     while ended:
         handler.timeout_watchdog.register_activity()
@@ -131,6 +134,9 @@ def _through_layers(here: _Round, event: events.Event) -> None:
                     if unsent and unsent[0].connection is not command.connection:
                         _send(handler, unsent)
                     unsent.append(command)
+                    continue
+                if type(command) is commands.Log:
+                    lines.append(command)
                     continue
                 if unsent:
                     _send(handler, unsent)
@@ -142,8 +148,11 @@ def _through_layers(here: _Round, event: events.Event) -> None:
                     ended.append(events.HookCompleted(command))
             if unsent:
                 _send(handler, unsent)
+            if lines:
+                _log(handler, lines)
         except Exception:
             _send(handler, unsent)
+            _log(handler, lines)
             handler.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
 
 
@@ -167,6 +176,13 @@ def _send(handler: server.ConnectionHandler, unsent: list[commands.SendData]) ->
         if not io.writer.is_closing():
             for piece in data if to.transport_protocol == "udp" else (b"".join(data),):
                 io.writer.write(piece)
+
+
+def _log(handler: server.ConnectionHandler, lines: list[commands.Log]) -> None:
+    """Write lines to the log. Forgets them."""
+    while lines:
+        line = lines.pop(0)
+        handler.log(line.message, line.level)
 
 
 def _carry_out(handler: server.ConnectionHandler, command: commands.Command) -> None:
@@ -193,7 +209,7 @@ def _carry_out(handler: server.ConnectionHandler, command: commands.Command) -> 
             handler.close_connection(command.connection, command.half_close)
         case commands.CloseConnection():
             handler.close_connection(command.connection, False)
-        case commands.Log():
+        case commands.Log():  # of a class of its own
             handler.log(command.message, command.level)
         case _:
             raise RuntimeError(f"Unexpected command: {command}")

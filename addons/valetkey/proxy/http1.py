@@ -8,6 +8,7 @@ names and `uninstall` puts them back.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -190,11 +191,29 @@ class _Reader(Http1Connection):
         yield from self.read_body(event)
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """As the parent does; a body of known length takes a shorter way."""
+        """As the parent does; a body of known length, and a chunk that is alone, take a shorter way."""
         reader = self.body_reader
-        if type(reader) is ContentLengthReader and isinstance(event, events.DataReceived):
-            return self._read_counted(reader)
+        if isinstance(event, events.DataReceived):
+            if type(reader) is ContentLengthReader:
+                return self._read_counted(reader)
+            if type(reader) is ChunkedReader and (piece := self._whole_chunk(reader)):
+                return self._received([piece])
         return self._read_in_pieces(event)
+
+    def _whole_chunk(self, reader: ChunkedReader) -> bytes:
+        """A chunk that came as a whole and alone, as most events of a stream do, taken out; empty where it did not."""
+        if reader._bytes_in_chunk or reader._bytes_to_discard or reader._reading_trailer:
+            return b""
+        data = self.buf._data
+        line = _CHUNK.match(data)
+        if line is None:
+            return b""
+        size = int(line[1], 16)
+        if not size or len(data) != line.end() + size + 2 or not data.endswith(b"\r\n"):
+            return b""
+        piece = bytes(data[line.end() : -2])
+        self.buf.skip(len(data))
+        return piece
 
     def _read_counted(self, reader: ContentLengthReader) -> layer.CommandGenerator[None]:
         assert self.stream_id is not None
@@ -234,7 +253,7 @@ class _Reader(Http1Connection):
         if len(self.buf) > HEAD_LIMIT and self.state == self.read_body:
             yield from self._fail(f"more than {HEAD_LIMIT} bytes around a chunk")
 
-    def _received(self, pieces: list[bytes]) -> Iterator[ReceiveHttp]:
+    def _received(self, pieces: list[bytes]) -> layer.CommandGenerator[None]:
         """The events for pieces of a body, which are forgotten."""
         assert self.stream_id is not None
         if len(pieces) > 1 and not self._stays_apart():
@@ -273,6 +292,8 @@ class _Reader(Http1Connection):
         self.buf.maybe_extract_at_most(len(held) - len(held.lstrip(b"\r\n")))
 
 
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
+"""The line before a chunk, of the most usual form."""
 _HEADS, _BODIES = frozenset({HeadOfWholeRequest, HeadOfWholeAnswer}), frozenset({RequestData, ResponseData})
 _ENDS = frozenset({RequestEndOfMessage, ResponseEndOfMessage})
 

@@ -28,6 +28,41 @@ _NO_TERMS: Mapping[str, int | str] = MappingProxyType({})
 TargetForm = Literal["origin", "absolute", "authority"]
 
 
+@dataclass(slots=True)
+class Ready:
+    """What the head of an answer leads to, and its first pieces as they are to pass, made before it is known whether they may."""
+
+    answer: http.Response
+    fields: tuple[tuple[bytes, bytes], ...]
+    status: int
+    reason: bytes
+    is_providers: bool
+    """Whether a provider sent it, not we."""
+    request_id: str | None = None
+    pump: Pump | None = None
+    """What the body is to go through, if it is to pass as it comes."""
+    pieces: list[bytes] = field(default_factory=list)
+    """What has gone through the pump."""
+    fed: int = 0
+    """Events that it came in."""
+
+    def is_for(self, answer: http.Response) -> bool:
+        """Whether this is still true of an answer: an addon may have changed it, or given another."""
+        told = answer.data
+        return (
+            answer is self.answer
+            and told.headers.fields is self.fields
+            and told.status_code == self.status
+            and told.reason is self.reason
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece. Raises what the pump does."""
+        if self.pump is not None:
+            self.pieces += self.pump(data)
+            self.fed += 1
+
+
 class Arrival(NamedTuple):
     """How the request line reached us, before mitmproxy fills in what is missing.
 
@@ -78,6 +113,8 @@ class Passage:
     refusal: Refusal | None = None
     attempts: list[Attempt] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ready: Ready | None = None
+    """Of an answer that is being heard."""
     pump: Pump | None = None
     sheet: Sheet | None = None
     """What the answers inside the answer come to, where it holds some."""

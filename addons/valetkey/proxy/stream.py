@@ -55,7 +55,7 @@ _ORIGINAL = HttpStream
 _USED = (
     "state_wait_for_request_headers", "start_request_stream", "make_server_connection", "handle_protocol_error",
     "check_body_size", "check_killed", "send_response", "flow_done", "passthrough", "start_response_stream",
-    "state_stream_response_body",
+    "state_stream_response_body", "check_invalid",
 )  # fmt: skip
 
 
@@ -79,8 +79,6 @@ class ValetStream(AttemptingStream):
     """One request and its answer."""
 
     _arrival: Arrival | None = None
-    _stores: bool | None = None
-    """Whether the bodies of streams are kept; None: not looked up yet."""
     _answering = False
     """Whether response headers have gone to the agent."""
     _asked = False
@@ -98,9 +96,10 @@ class ValetStream(AttemptingStream):
             return super().handle_event(event)
         if "_handle_event" in vars(self):  # a tunnel or a WebSocket
             return super().handle_event(event)
-        return self._piece_passes(event) or super().handle_event(event)
+        return self.piece_passes(event) or super().handle_event(event)
 
-    def _piece_passes(self, event: ResponseData) -> layer.CommandGenerator[None] | None:
+    def piece_passes(self, event: ResponseData) -> layer.CommandGenerator[None] | None:
+        """What a piece leads to if the body passes as it comes; None where mitmproxy's states are to be asked."""
         if self.server_state != self.state_stream_response_body:
             return None
         assert self.flow.response is not None
@@ -109,18 +108,12 @@ class ValetStream(AttemptingStream):
 
     def _pass_on(self, data: bytes, stream: Callable[[bytes], Iterable[bytes] | bytes]) -> layer.CommandGenerator[None]:
         self._last = self.traffic.runtime.monotonic()
-        if self._stores is None:
-            self._stores = bool(self.context.options.store_streamed_bodies)  # a look of 3 µs
         try:
             pieces = stream(data)
         except Exception as error:
             defect = error
-            yield from self._guard(lambda _: _failing(defect), events.Event())
-            return
-        for piece in (pieces,) if isinstance(pieces, bytes) else pieces:
-            if self._stores:
-                self.response_body_buf += piece
-            yield SendHttp(ResponseData(self.stream_id, piece), self.context.client)
+            return self._guard(lambda _: _failing(defect), events.Event())
+        return self.send_pieces((pieces,) if isinstance(pieces, bytes) else pieces)
 
     # The guard around every step.
 
@@ -134,7 +127,7 @@ class ValetStream(AttemptingStream):
             return _nothing()
         if kind is ResponseHeaders or kind is ResponseData or kind is ResponseEndOfMessage:
             # A piece may have come while a hook ran.
-            short_way = self._piece_passes(event) if type(event) is ResponseData else None
+            short_way = self.piece_passes(event) if type(event) is ResponseData else None
             return short_way or self._guard(self.server_state, event)
         if isinstance(event, Rung) and event.command.owner is self:
             return self._guard(lambda _: self.time_is_up(), event)

@@ -11,7 +11,7 @@ from mitmproxy import connection, http
 from ..formats import error_event
 from ..model import Format, Outcome, Refusal
 from . import wire
-from .passage import Passage
+from .passage import Passage, Ready
 from .refusals import PREFIX
 from .runtime import Runtime
 
@@ -25,9 +25,14 @@ _WITH_ERROR_EVENT = (Format.ANTHROPIC_MESSAGES, Format.OPENAI_RESPONSES, Format.
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The stream layer's view of the gateway. `pump` opens one for an answer; `stream_request` decides without a body."""
+    """The stream layer's view of the gateway.
+
+    `prepare` does what can be done before an answer may pass; `pump` opens one for an answer; `stream_request` decides
+    without a body.
+    """
 
     runtime: Runtime
+    prepare: Callable[[http.Response, Passage], Ready]
     pump: Callable[[http.HTTPFlow], Pump]
     stream_request: Callable[[http.HTTPFlow], bool]
     settle: Callable[[http.HTTPFlow], None]
