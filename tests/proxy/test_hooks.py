@@ -779,6 +779,32 @@ def test_one_that_an_addon_of_mitmproxys_own_gets_is_found_before_long():
     assert 0 < heard_after(keepserving.KeepServing()) <= hooks.EVERY
 
 
+class Anything:
+    """An addon that calls itself equal to every other one."""
+
+    def __init__(self):
+        self.heard = []
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = object.__hash__
+
+    def request(self, flow):
+        self.heard.append(flow)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_addon_that_is_equal_to_all_takes_no_place_for_long(nested):
+    world = World([node("plain", [CALM]) if nested else node(), CALM], cached=True)
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    siblings = world.nodes[0].addons if nested else world.manager.chain
+    siblings[0] = addon = Anything()
+    for _ in range(hooks.EVERY + 1):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert len(addon.heard) >= 1
+
+
 def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):
     world = World([CALM, node()], cached=True)
     asyncio.run(driven(world.manager, EVENTS["request"]()))

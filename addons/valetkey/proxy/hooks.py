@@ -9,11 +9,11 @@ rest of the event, and a new plan is made.
 Where all listeners of a hook are plain functions, the hook and its `update` run in one loop without a coroutine, with one look
 for all that cannot change in between. What turns out otherwise goes on from where it stands in the long way.
 
-Four differences remain. A handler that is put on one of mitmproxy's own addons, or on its class, at run time is found after
-`EVERY` hooks at the latest, not at the next one. The argument is read from the hook once per event, not once per handler. A
-handler that fails without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would
-stand. And a property that is put on the class of a loaded addon at run time may be read more often, and before the listeners
-are called.
+Five differences remain. A handler that is put on one of mitmproxy's own addons, or on its class, at run time is found after
+`EVERY` hooks at the latest, not at the next one; so is an addon that calls itself equal to the one whose place it takes. The
+argument is read from the hook once per event, not once per handler. A handler that fails without a frame of its own (a wrong
+signature, a builtin) is logged with our frame where mitmproxy's would stand. And a property that is put on the class of a
+loaded addon at run time may be read more often, and before the listeners are called.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.tcp import TCPFlow
 from mitmproxy.udp import UDPFlow
 
-from .surveying import WHOLE, Flat, Place, Plan, flat_of, is_mitmproxys_own, plan_of, stands
+from .surveying import WHOLE, Flat, Place, Plan, flat_of, is_mitmproxys_own, is_same, plan_of, stands
 
 logger = logging.getLogger(__name__)
 
 PAUSE = 64
 """At most so many events of a class are left to mitmproxy after its plan failed again and again."""
 EVERY = 64
-"""Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers."""
+"""Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers, and whether all addons
+are still the same, whatever they say of being equal."""
 _FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})
 _FUNCTIONS = frozenset({MethodType, FunctionType})
 """Handlers of these types are true and can be called, whatever they are."""
@@ -183,6 +184,10 @@ class HookDispatch:
             spans = short
         else:
             self._until_look = EVERY
+            if not is_same(flat, manager.chain):
+                self._plans.clear()
+                self._flats.clear()
+                return self.invoke_addon_sync(hook)
         argument, chain = getattr(hook, field), manager.chain
         handlers: list[Any]
         for at, listeners, names, (lives, contents, holders, attributes, values, objects, absent) in spans:

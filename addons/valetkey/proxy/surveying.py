@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from operator import is_not
 from types import FunctionType, ModuleType
 from typing import NamedTuple
 
@@ -30,15 +31,19 @@ type Place = tuple[tuple[Siblings, int], ...]
 """Where a traversal stands: each sequence of siblings with the next position in it, the innermost first."""
 type Opened = tuple[object, str, object]
 """A container (or its class), an attribute that its children depend on, and the value that this attribute must have."""
-type Nested = tuple[tuple[Opened, ...], tuple[tuple[object, object], ...]]
+type Content = tuple[list[object], list[object]]
+"""A list, and what must be in it."""
+type Nested = tuple[tuple[Opened, ...], tuple[Content, ...]]
 """Containers that are entered, and lists with what must be in them."""
 type Step = tuple[int, object, tuple[object, ...] | None, tuple[str, ...], Nested | None, Place]
 """Position of the top-level addon; the listener; objects and names that they must not have (None: nothing is to be looked at
 before this step); nested; place after the listener."""
-type Plan = tuple[object, tuple[Step, ...], Step, str, str, bool]
+type Plan = tuple[list[object], tuple[Step, ...], Step, str, str, bool]
 """The content of the chain; one step per listener; the check after the last; field and name of the hook; whether it is known
 that all listeners are plain functions."""
-type Look = tuple[list[object], list[object], Sequence[object], Sequence[str], Sequence[object], Sequence[object], Sequence[str]]
+type Look = tuple[
+    list[list[object]], list[list[object]], Sequence[object], Sequence[str], Sequence[object], Sequence[object], Sequence[str]
+]
 """Lists and what must be in them; objects, attributes that they must have and their values; objects and names that they must
 not have."""
 type Span = tuple[int, Sequence[object], repeat[str], Look]
@@ -84,6 +89,13 @@ def stands(step: Step, plan: Plan, chain: list[object], waited: bool) -> bool:
     return chain == plan[0] and True not in map(hasattr, objects, names) and not (nested and _changed(nested))
 
 
+def is_same(flat: Flat, chain: list[object]) -> bool:
+    """Whether all addons are the very ones that were surveyed, also where a new one calls itself equal to all others."""
+    plan, _, spans, *_ = flat
+    lists = [(chain, plan[0]), *(each for *_, look in spans for each in zip(look[0], look[1], strict=True))]
+    return all(_are_identical(live, content) for live, content in lists)
+
+
 def is_mitmproxys_own(handler: object) -> bool:
     """mitmproxy's own coroutines are known not to ask for their task. But an ASGI app, which may, is the user's."""
     module = str(getattr(handler, "__module__", ""))
@@ -108,21 +120,26 @@ def _holds(plan: Plan, chain: list[object]) -> bool:
     )
 
 
-class _Identical:
+class _Identical(list[object]):
     """The content of a list, compared by identity: addons with an `__eq__` of their own may be equal and yet not the same."""
 
-    def __init__(self, content: list[object]) -> None:
-        self.content = content
-
     def __eq__(self, live: object) -> bool:
-        return isinstance(live, list) and list(map(id, live)) == list(map(id, self.content))
+        return isinstance(live, list) and _are_identical(live, self)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __ne__(self, live: object) -> bool:
+        return not self == live
+
+    __hash__ = None
 
 
-def _content(live: list[object]) -> object:
+def _content(live: list[object]) -> list[object]:
+    """What a list must be equal to. This is ten times quicker than looking at each addon, which is done now and then."""
     plain = all(type(addon).__eq__ is object.__eq__ for addon in live)
-    return list(live) if plain else _Identical(list(live))
+    return list(live) if plain else _Identical(live)
+
+
+def _are_identical(live: list[object], content: list[object]) -> bool:
+    return len(live) == len(content) and not any(map(is_not, live, content))
 
 
 class _OddError(Exception):
@@ -190,7 +207,7 @@ class _Survey:
     def _clear(self) -> None:
         self._silent: list[tuple[object, str]] = []
         self._opened: list[Opened] = []
-        self._lists: dict[int, tuple[object, object]] = {}
+        self._lists: dict[int, Content] = {}
 
 
 def _drawn_together(steps: list[Step], name: str) -> list[Step]:
@@ -238,7 +255,7 @@ def _look(step: Step, is_short: bool) -> Look:
     holders = {(id(holder), name, id(value)): (holder, name, value) for holder, name, value in opened}
     pairs = [(each, name) for each, name in zip(objects, names, strict=True) if not (is_short and _is_own(each))]
     silent = {(id(each), name): (each, name) for each, name in pairs}
-    lists: list[tuple[object, object]] = []
+    lists: list[Content] = []
     for live, content in contents:
         if not any(live is known and content == same for known, same in lists):
             lists.append((live, content))
