@@ -24,7 +24,7 @@ from mitmproxy.proxy.server_hooks import ClientConnectedHook
 from mitmproxy.test import taddons, tflow
 from mitmproxy.tools.dump import DumpMaster
 
-from valetkey.proxy import hooks
+from valetkey.proxy import hooks, surveying
 
 # ---------------------------------------------------------------- a world of addons, built twice from one description
 
@@ -524,13 +524,12 @@ def test_a_circle_is_left_to_mitmproxy():
     world = World([node("plain", [CALM])], cached=True)
     world.nodes[0].addons.append(world.nodes[0])
     asyncio.run(world.play(("trigger_event", "request")))
-    assert len(world.trace) > hooks.DEPTH
+    assert len(world.trace) > surveying.DEPTH
 
 
 def test_addons_that_change_all_the_time_are_left_to_mitmproxy(monkeypatch):
     surveys = []
-    original = hooks._Survey.of
-    monkeypatch.setattr(hooks._Survey, "of", lambda *args: surveys.append(args) or original(*args))
+    monkeypatch.setattr(hooks, "plan_of", lambda *args: surveys.append(args) or surveying.plan_of(*args))
     world = World([node()], cached=True)
 
     async def play():
@@ -596,49 +595,6 @@ def test_the_addons_of_mitmdump_are_called_as_in_mitmproxy(flow):
 
 def test_the_addons_of_mitmdump_are_called_at_all():
     assert "Dumper.response" in calls_in_mitmdump(FLOWS["http"], cached=True)
-
-
-def test_nothing_in_mitmdump_is_left_to_mitmproxy():
-    """All of its addons can be planned, on every hook of a flow."""
-    odd = []
-
-    async def play():
-        master = DumpMaster(options.Options(), with_termlog=False, with_dumper=True)
-        master._legacy_log_events.uninstall()
-        for event in eventsequence.iterate(tflow.tflow(resp=True)):
-            steps, _ = hooks._Survey(event.name).of(master.addons.chain)
-            odd.extend(step for step in steps if step[1] is hooks._WHOLE)
-
-    asyncio.run(play())
-    assert odd == []
-
-
-def test_scripts_are_planned():
-    world = World([node("script", [node("module", [CALM])])], cached=True)
-    steps, _ = hooks._Survey("request").of(world.manager.chain)
-    assert [step[1] for step in steps] == [world.nodes[2]]
-
-
-def looks_of(*nodes):
-    """For each step of a plan, the last included, whether it looks at anything."""
-    world = World(nodes, cached=True)
-    steps, last = hooks._Survey("request").of(world.manager.chain)
-    return [step[2] is not None for step in (*steps, last)]
-
-
-@pytest.mark.parametrize(
-    ("nodes", "looks"),
-    [
-        ([KNOWN, KNOWN, node()], [True, False, False]),
-        ([CALM, CALM, node()], [True, True, True]),
-        ([KNOWN, CALM, KNOWN], [True, False, True, False]),
-        ([CALM, KNOWN, CALM], [True, True, False, True]),
-        ([node("known", request=hears(style="async")), KNOWN], [True, True, False]),
-        ([node("known", request=hears(style="instance")), KNOWN], [True, True, False]),
-    ],
-)
-def test_there_is_one_look_for_several_of_mitmproxys_own(nodes, looks):
-    assert looks_of(*nodes) == looks
 
 
 # ---------------------------------------------------------------- listeners that need no task of their own
@@ -798,7 +754,7 @@ def test_what_changes_while_a_coroutine_of_mitmproxys_own_waits_is_heard():
 def test_one_look_serves_the_hook_and_its_update(monkeypatch):
     world = World([KNOWN, node(), node()], cached=True)
     hooks.run_plain(world.manager, EVENTS["request"]())
-    monkeypatch.setattr(hooks, "_stands", None)
+    monkeypatch.setattr(hooks, "stands", None)
     assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
 
 
@@ -823,6 +779,32 @@ def test_one_that_an_addon_of_mitmproxys_own_gets_is_found_before_long():
     assert 0 < heard_after(keepserving.KeepServing()) <= hooks.EVERY
 
 
+class Anything:
+    """An addon that calls itself equal to every other one."""
+
+    def __init__(self):
+        self.heard = []
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = object.__hash__
+
+    def request(self, flow):
+        self.heard.append(flow)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_addon_that_is_equal_to_all_takes_no_place_for_long(nested):
+    world = World([node("plain", [CALM]) if nested else node(), CALM], cached=True)
+    asyncio.run(driven(world.manager, EVENTS["request"]()))
+    siblings = world.nodes[0].addons if nested else world.manager.chain
+    siblings[0] = addon = Anything()
+    for _ in range(hooks.EVERY + 1):
+        asyncio.run(driven(world.manager, EVENTS["request"]()))
+    assert len(addon.heard) >= 1
+
+
 def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):
     world = World([CALM, node()], cached=True)
     asyncio.run(driven(world.manager, EVENTS["request"]()))
@@ -830,14 +812,6 @@ def test_after_a_change_hooks_are_run_in_one_loop_again(monkeypatch):
     for _ in range(3):
         asyncio.run(driven(world.manager, EVENTS["request"]()))
     assert hooks.run_plain(world.manager, EVENTS["request"]()) == ("flow", None)
-
-
-def test_there_is_one_look_before_and_behind_a_coroutine_of_mitmproxys_own():
-    world = World([KNOWN, node()], cached=True)
-    world.manager.chain.insert(1, owned(0))
-    asyncio.run(driven(world.manager, EVENTS["request"]()))
-    spans = vars(world.manager)["trigger_event"].__self__._flats[HttpRequestHook][2]
-    assert len(spans) == 1
 
 
 def test_a_dispatcher_that_comes_in_the_middle_gets_the_update():

@@ -1,21 +1,19 @@
 """Hook dispatch that asks only the addons that listen; everything else is as in mitmproxy's `AddonManager`.
 
 mitmproxy walks all its addons for each hook, and once more for the `update` after each hook of a flow: about 40 % of a small
-call through bare mitmdump. Here a *plan* says, for one class of hooks, which addons listen; the others are found silent by
-one loop in C. Nothing is taken for granted: just before a handler runs, the chain, the nested `addons` and the silence of all
-addons before it are looked at again, so whatever an addon changed, also in the middle of an event, counts from the moment
-from which it would count in mitmproxy. When something differs, mitmproxy's own code does the rest of the event, and a new
-plan is made.
+call through bare mitmdump. Here a hook is run by the *plan* of its class (`surveying`). Nothing is taken for granted: just
+before a handler runs, what the plan relies upon is looked at again, so whatever an addon changed, also in the middle of an
+event, counts from the moment from which it would count in mitmproxy. When something differs, mitmproxy's own code does the
+rest of the event, and a new plan is made.
 
 Where all listeners of a hook are plain functions, the hook and its `update` run in one loop without a coroutine, with one look
 for all that cannot change in between. What turns out otherwise goes on from where it stands in the long way.
 
-Addons whose attributes run code (properties, `__getattr__`) are always left to mitmproxy, with all that is nested beside them.
-Four differences remain. A handler that is put on one of mitmproxy's own addons, or on its class, at run time is found after
-`EVERY` hooks at the latest, not at the next one. The argument is read from the hook once per event, not once per handler. A
-handler that fails without a frame of its own (a wrong signature, a builtin) is logged with our frame where mitmproxy's would
-stand. And a property that is put on the class of a loaded addon at run time may be read more often, and before the listeners
-are called.
+Five differences remain. A handler that is put on one of mitmproxy's own addons, or on its class, at run time is found after
+`EVERY` hooks at the latest, not at the next one; so is an addon that calls itself equal to the one whose place it takes. The
+argument is read from the hook once per event, not once per handler. A handler that fails without a frame of its own (a wrong
+signature, a builtin) is logged with our frame where mitmproxy's would stand. And a property that is put on the class of a
+loaded addon at run time may be read more often, and before the listeners are called.
 """
 
 from __future__ import annotations
@@ -23,10 +21,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from itertools import repeat
 from operator import is_, length_hint
-from types import CodeType, CoroutineType, FunctionType, MethodType, ModuleType
+from types import CodeType, CoroutineType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from mitmproxy import addonmanager
@@ -40,43 +38,21 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.tcp import TCPFlow
 from mitmproxy.udp import UDPFlow
 
+from .surveying import WHOLE, Flat, Place, Plan, flat_of, is_mitmproxys_own, is_same, plan_of, stands
+
 logger = logging.getLogger(__name__)
 
 PAUSE = 64
 """At most so many events of a class are left to mitmproxy after its plan failed again and again."""
 EVERY = 64
-"""Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers."""
-DEPTH = 20
-"""Addons nested deeper than this (or in a circle) are left to mitmproxy."""
+"""Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers, and whether all addons
+are still the same, whatever they say of being equal."""
 _FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})
 _FUNCTIONS = frozenset({MethodType, FunctionType})
 """Handlers of these types are true and can be called, whatever they are."""
 _NONE = repeat(None)
 _ABSENT = object()
-_WHOLE = object()
-"""In the place of a listener: a top-level addon that is left to mitmproxy as a whole."""
 
-type Siblings = Sequence[object]
-type Place = tuple[tuple[Siblings, int], ...]
-"""Where a traversal stands: each sequence of siblings with the next position in it, the innermost first."""
-type Opened = tuple[object, str, object]
-"""A container (or its class), an attribute that its children depend on, and the value that this attribute must have."""
-type Nested = tuple[tuple[Opened, ...], tuple[tuple[object, object], ...]]
-"""Containers that are entered, and lists with what must be in them."""
-type Step = tuple[int, object, tuple[object, ...] | None, tuple[str, ...], Nested | None, Place]
-"""Position of the top-level addon; the listener; objects and names that they must not have (None: nothing is to be looked at
-before this step); nested; place after the listener."""
-type Plan = tuple[object, tuple[Step, ...], Step, str, str, bool]
-"""The content of the chain; one step per listener; the check after the last; field and name of the hook; whether it is known
-that all listeners are plain functions."""
-type Look = tuple[list[object], list[object], Sequence[object], Sequence[str], Sequence[object], Sequence[object], Sequence[str]]
-"""Lists and what must be in them; objects, attributes that they must have and their values; objects and names that they must
-not have."""
-type Span = tuple[int, Sequence[object], repeat[str], Look]
-"""Listeners that are called after one look: position of the first one's step; the listeners; the name of the hook."""
-type Flat = tuple[Plan, str, tuple[Span, ...], tuple[Span, ...], bool]
-"""A plan for one loop; the field of the hook; listeners with all looks, and with those alone where something is to be expected;
-whether the last look finds that nobody listens to `update` either."""
 type Rest = Coroutine[Any, Any, None]
 
 
@@ -208,6 +184,10 @@ class HookDispatch:
             spans = short
         else:
             self._until_look = EVERY
+            if not is_same(flat, manager.chain):
+                self._plans.clear()
+                self._flats.clear()
+                return self.invoke_addon_sync(hook)
         argument, chain = getattr(hook, field), manager.chain
         handlers: list[Any]
         for at, listeners, names, (lives, contents, holders, attributes, values, objects, absent) in spans:
@@ -262,21 +242,21 @@ class HookDispatch:
         plan, chain, at, has_failed, again = stand
         _, steps, last, field, name, _ = plan
         argument = getattr(event, field)
-        done, listener, place = (steps[at - 1][0], steps[at - 1][1], steps[at - 1][5]) if at else (-1, _WHOLE, ())
-        failed, listener = (done, _WHOLE) if has_failed else (-1, listener)
+        done, listener, place = (steps[at - 1][0], steps[at - 1][1], steps[at - 1][5]) if at else (-1, WHOLE, ())
+        failed, listener = (done, WHOLE) if has_failed else (-1, listener)
         waited = False
         for step in steps[at:]:
             top, addon, objects, _, _, after = step
             if top == failed:
                 continue
-            if again is None and (waited or objects is not None) and not _stands(step, plan, chain, waited):
+            if again is None and (waited or objects is not None) and not stands(step, plan, chain, waited):
                 break
             waited = False
             try:
-                if addon is _WHOLE:
+                if addon is WHOLE:
                     if await self._left_to_mitmproxy(chain[top], event):
                         return
-                    listener = _WHOLE
+                    listener = WHOLE
                 else:
                     handler, again = again or getattr(addon, name, None), None
                     if not handler or not callable(handler):
@@ -285,7 +265,7 @@ class HookDispatch:
                     result = handler(argument)
                     if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
                         waited = True
-                        if self.is_ahead and type(result) is not Begun and not _is_mitmproxys_own(handler):
+                        if self.is_ahead and type(result) is not Begun and not is_mitmproxys_own(handler):
                             await _TaskOfItsOwn()
                         await result
             except AddonHalt:
@@ -296,10 +276,10 @@ class HookDispatch:
                 _hide_ours(error)
                 with safecall():
                     raise
-                failed, listener = top, _WHOLE
+                failed, listener = top, WHOLE
             done, place = top, after
         else:
-            if _stands(last, plan, chain, waited):
+            if stands(last, plan, chain, waited):
                 return
         self._strike(type(event), plan)
         await self._rest(chain, done, listener, place, event)
@@ -329,7 +309,7 @@ class HookDispatch:
         """What is to be awaited of what a handler returned; coroutines of mitmproxy's own are run as far as they come."""
         if type(result) is not CoroutineType:
             return result if inspect.isawaitable(result) else None
-        if not _is_mitmproxys_own(handler):
+        if not is_mitmproxys_own(handler):
             return result
         try:
             return Begun(result, self.run_ahead(result))
@@ -344,7 +324,7 @@ class HookDispatch:
         update = self._plans.get(UpdateHook) or self._renew(UpdateHook)
         if plan is None or update is None or not (plan[5] and update[5]):
             return None
-        self._flats[kind] = flat = _flat(plan, update)
+        self._flats[kind] = flat = flat_of(plan, update)
         return flat
 
     def _silent(self, kind: type[Hook]) -> bool:
@@ -352,7 +332,7 @@ class HookDispatch:
         plan = self._plans.get(kind) or self._renew(kind)
         if plan is None or plan[1]:
             return False
-        if not _stands(plan[2], plan, self._manager.chain, waited=False):
+        if not stands(plan[2], plan, self._manager.chain, waited=False):
             self._strike(kind, plan)
             return False
         return True
@@ -361,7 +341,7 @@ class HookDispatch:
         """Do the rest of an event in mitmproxy's way: what is nested beside `listener`, and the top-level addons after `done`."""
         if self.is_ahead:
             await _TaskOfItsOwn()
-        if listener is not _WHOLE and await self._left_to_mitmproxy(_Remaining(_remaining(listener, place)), event):
+        if listener is not WHOLE and await self._left_to_mitmproxy(_Remaining(_remaining(listener, place)), event):
             return
         # The list may grow or be cut while we iterate, which is what mitmproxy's own loop sees as well.
         position = done + 1
@@ -395,10 +375,7 @@ class HookDispatch:
         if paused or not field:
             self._paused[kind] = max(0, paused - 1)
             return None
-        steps, last = _Survey(kind.name).of(self._manager.chain)
-        plain = all(addon is not _WHOLE and _is_plain(getattr(addon, kind.name)) for _, addon, *_ in steps)
-        plan = (_content(self._manager.chain), steps, last, field, kind.name, plain)
-        self._plans[kind] = plan
+        self._plans[kind] = plan = plan_of(self._manager.chain, kind.name, field)
         return plan
 
     def _strike(self, kind: type[Hook], plan: Plan) -> None:
@@ -441,261 +418,6 @@ def _remaining(listener: object, place: Place) -> Iterator[object]:
         while position < len(siblings):
             position += 1
             yield siblings[position - 1]
-
-
-def _changed(nested: Nested) -> bool:
-    """Whether containers have other children than the plan says."""
-    opened, contents = nested
-    for container, attribute, expected in opened:
-        if getattr(container, attribute, None) is not expected:
-            return True
-    return any(live != content for live, content in contents)
-
-
-def _stands(step: Step, plan: Plan, chain: list[object], waited: bool) -> bool:
-    """Whether what a step relies upon is so. `waited`: whether others could run since it was looked at, if it was."""
-    _, _, objects, names, nested, _ = step
-    if objects is None:
-        return not waited or _holds(plan, chain)
-    return chain == plan[0] and True not in map(hasattr, objects, names) and not (nested and _changed(nested))
-
-
-def _holds(plan: Plan, chain: list[object]) -> bool:
-    """Whether all that a plan relies upon is so, also what was looked at together."""
-    known, steps, last, *_ = plan
-    return chain == known and not any(
-        objects is not None and (True in map(hasattr, objects, names) or (nested and _changed(nested)))
-        for _, _, objects, names, nested, _ in (*steps, last)
-    )
-
-
-class _Identical:
-    """The content of a list, compared by identity: addons with an `__eq__` of their own may be equal and yet not the same."""
-
-    def __init__(self, content: list[object]) -> None:
-        self.content = content
-
-    def __eq__(self, live: object) -> bool:
-        return isinstance(live, list) and list(map(id, live)) == list(map(id, self.content))
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _content(live: list[object]) -> object:
-    plain = all(type(addon).__eq__ is object.__eq__ for addon in live)
-    return list(live) if plain else _Identical(list(live))
-
-
-class _OddError(Exception):
-    """A top-level addon cannot be planned."""
-
-
-class _Entry(NamedTuple):
-    """An addon in the order of traversal."""
-
-    addon: object
-    listens: bool
-    opened: tuple[Opened, ...]
-    children: Siblings
-    after: Place
-
-
-class _Survey:
-    """Finds out who listens to a hook, and what must stay as it is for that to be true."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._steps: list[Step] = []
-        self._clear()
-
-    def of(self, chain: list[object]) -> tuple[tuple[Step, ...], Step]:
-        """A step per listener, and the check after the last of them."""
-        for top, addon in enumerate(chain):
-            try:
-                entries = list(_entries(addon, self._name, ()))
-            except _OddError:
-                self._close(top, _WHOLE, ())
-            else:
-                for entry in entries:
-                    self._visit(top, entry)
-        self._close(len(chain), _WHOLE, ())
-        *steps, last = _drawn_together(self._steps, self._name)
-        return tuple(steps), last
-
-    def _visit(self, top: int, entry: _Entry) -> None:
-        self._watch_siblings(entry.after)
-        if entry.listens:
-            self._close(top, entry.addon, entry.after)
-            # Its handler may add siblings behind itself.
-            self._watch_siblings(entry.after)
-        else:
-            self._silent.append((entry.addon, self._name))
-        if not entry.opened:
-            self._silent.append((entry.addon, "addons"))
-        else:
-            self._opened.extend(entry.opened)
-            self._watch_siblings(((entry.children, 0),))
-
-    def _watch_siblings(self, place: Place) -> None:
-        for siblings, _ in place:
-            if type(siblings) is list:
-                self._lists[id(siblings)] = (siblings, _content(siblings))
-
-    def _close(self, top: int, listener: object, after: Place) -> None:
-        objects = tuple(addon for addon, _ in self._silent)
-        names = tuple(name for _, name in self._silent)
-        nested = (tuple(self._opened), tuple(self._lists.values()))
-        self._steps.append((top, listener, objects, names, nested if any(nested) else None, after))
-        self._clear()
-
-    def _clear(self) -> None:
-        self._silent: list[tuple[object, str]] = []
-        self._opened: list[Opened] = []
-        self._lists: dict[int, tuple[object, object]] = {}
-
-
-def _drawn_together(steps: list[Step], name: str) -> list[Step]:
-    """Look once where it cannot matter: listeners of mitmproxy's own and of ours change no addons while they run."""
-    made: list[Step] = []
-    first = 0
-    for at, step in enumerate(steps):
-        # After an error the other steps of a top-level addon are skipped, and with them what they look at for later ones.
-        skipped = first > 0 and steps[first - 1][0] == steps[first][0] != step[0]
-        if at and not skipped and _is_known(steps[at - 1][1], name):
-            made[first] = _with_looks_of(made[first], step)
-            step = (step[0], step[1], None, (), None, step[5])
-        else:
-            first = at
-        made.append(step)
-    return made
-
-
-def _is_own(addon: object) -> bool:
-    """Whether an addon is mitmproxy's or ours."""
-    return type(addon).__module__.startswith(("mitmproxy.addons.", f"{__name__.partition('.')[0]}."))
-
-
-def _is_known(listener: object, name: str) -> bool:
-    if listener is _WHOLE or not _is_own(listener) or name in getattr(listener, "__dict__", ()):
-        return False
-    return not inspect.iscoroutinefunction(getattr(listener, name))
-
-
-def _with_looks_of(step: Step, other: Step) -> Step:
-    top, listener, objects, names, nested, after = step
-    _, _, more, more_names, more_nested, _ = other
-    assert objects is not None and more is not None
-    if more_nested is not None:
-        before = nested or ((), ())
-        nested = (before[0] + more_nested[0], before[1] + more_nested[1])
-    return top, listener, objects + more, names + more_names, nested, after
-
-
-def _flat(plan: Plan, update: Plan) -> Flat:
-    _, steps, last, field, name, _ = plan
-    spans: list[tuple[int, list[object], Step]] = []
-    for at, step in enumerate((*steps, last)):
-        # A coroutine of mitmproxy's own that ends at once let nobody else run; of one that waits, the long way has the rest.
-        if at and _is_mitmproxys_own(getattr(steps[at - 1][1], name, None)):
-            if step[2] is not None:
-                spans[-1] = (*spans[-1][:2], _with_looks_of(spans[-1][2], step))
-        elif step[2] is not None:
-            spans.append((at, [], step))
-        if step is not last:
-            spans[-1][1].append(step[1])
-    if updated := not update[1]:
-        spans[-1] = (*spans[-1][:2], _with_looks_of(spans[-1][2], update[2]))
-    full, short = (
-        tuple((at, listeners, repeat(name), _look(step, is_short)) for at, listeners, step in spans) for is_short in (False, True)
-    )
-    return plan, field, full, short, updated
-
-
-def _look(step: Step, is_short: bool) -> Look:
-    """What to look at; in short, without those of which nothing else is to be expected."""
-    _, _, objects, names, nested, _ = step
-    assert objects is not None
-    opened, contents = nested or ((), ())
-    holders = {(id(holder), name, id(value)): (holder, name, value) for holder, name, value in opened}
-    pairs = [(each, name) for each, name in zip(objects, names, strict=True) if not (is_short and _is_own(each))]
-    silent = {(id(each), name): (each, name) for each, name in pairs}
-    lists: list[tuple[object, object]] = []
-    for live, content in contents:
-        if not any(live is known and content == same for known, same in lists):
-            lists.append((live, content))
-    return (
-        [live for live, _ in lists],
-        [content for _, content in lists],
-        [holder for holder, _, _ in holders.values()],
-        [name for _, name, _ in holders.values()],
-        [value for _, _, value in holders.values()],
-        [each for each, _ in silent.values()],
-        [name for _, name in silent.values()],
-    )
-
-
-def _entries(addon: object, name: str, after: Place) -> Iterator[_Entry]:
-    """An addon and what is nested in it, in mitmproxy's order. Raises _OddError."""
-    if len(after) > DEPTH or not _steady(addon, name):
-        raise _OddError
-    handler = getattr(addon, name, _ABSENT)
-    if handler is not _ABSENT and (_has_odd_truth(handler) or not (handler and callable(handler))):
-        raise _OddError
-    opened, children = _children(addon)
-    yield _Entry(addon, handler is not _ABSENT, opened, children, after)
-    for position, child in enumerate(children):
-        yield from _entries(child, name, ((children, position + 1), *after))
-
-
-def _children(addon: object) -> tuple[tuple[Opened, ...], Siblings]:
-    if type(addon) is Script:
-        namespace = vars(addon).get("ns", _ABSENT)
-        if namespace is not None and type(namespace) is not ModuleType:
-            raise _OddError
-        # Its property makes a new list each time, which nobody else has.
-        known = ((addon, "__class__", Script), (Script, "addons", vars(Script)["addons"]), (addon, "ns", namespace))
-        return known, (namespace,) if namespace else ()
-    if not _steady(addon, "addons"):
-        raise _OddError
-    children = getattr(addon, "addons", _ABSENT)
-    if children is _ABSENT:
-        return (), ()
-    if type(children) not in (list, tuple):
-        raise _OddError
-    return ((addon, "addons", children),), children  # type: ignore[return-value]
-
-
-def _is_plain(handler: object) -> bool:
-    """Whether it cannot matter to a handler in which task it begins."""
-    if inspect.iscoroutinefunction(handler):
-        return _is_mitmproxys_own(handler)
-    return not inspect.isasyncgenfunction(handler)
-
-
-def _is_mitmproxys_own(handler: object) -> bool:
-    """mitmproxy's own coroutines are known not to ask for their task. But an ASGI app, which may, is the user's."""
-    module = str(getattr(handler, "__module__", ""))
-    return module.startswith("mitmproxy.addons.") and module != "mitmproxy.addons.asgiapp"
-
-
-def _has_odd_truth(handler: object) -> bool:
-    """Whether asking if a handler is true runs code, which may raise."""
-    return hasattr(type(handler), "__bool__") or hasattr(type(handler), "__len__")
-
-
-def _steady(addon: object, name: str) -> bool:
-    """Whether looking up this attribute runs no code of the addon's."""
-    kind = type(addon)
-    if kind is ModuleType:
-        return "__getattr__" not in vars(addon)
-    if kind.__getattribute__ is not object.__getattribute__ or _of_class(kind, "__getattr__") is not _ABSENT:
-        return False
-    value = _of_class(kind, name)
-    return type(value) in (FunctionType, staticmethod, classmethod) or not hasattr(type(value), "__get__")
-
-
-def _of_class(kind: type, name: str) -> object:
-    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _ABSENT)
 
 
 _RELIED_UPON: dict[str, tuple[int, str]] = {
