@@ -181,6 +181,47 @@ def test_many_calls_do_not_wait_for_their_receipts_and_no_call_for_many_receipts
     assert (counts[0], counts[-1], sorted(counts)) == (settlement.MANY // 4, settlement.MANY, counts)
 
 
+def several_ended(count):
+    """Calls that are over and have no receipt yet; all that was put off is due."""
+    _, runtime, later, answers = ended_later()
+    intake = assembled(runtime).intake
+    for _ in range(count - 1):
+        other = making.flow(host="api.openai.com")
+        intake.requestheaders(other)
+        answers.error(other)
+    return runtime, later
+
+
+def test_while_calls_go_on_receipts_wait():
+    runtime, later = several_ended(3)
+    runtime.is_busy = lambda: True
+    later.run()
+    assert (runtime.writer.receipts, [seconds for seconds, _ in later]) == ([], [0.0])
+
+
+def test_they_are_written_until_a_call_comes():
+    runtime, later = several_ended(3)
+    answers = iter([False, False, True])
+    runtime.is_busy = lambda: next(answers)
+    later.run()
+    assert len(runtime.writer.receipts) == 2
+
+
+def test_an_old_one_is_written_all_the_same():
+    runtime, later = several_ended(3)
+    runtime.is_busy, started = lambda: True, runtime.monotonic()
+    runtime.monotonic = lambda: started + settlement.PATIENCE + 1
+    later.run()
+    assert len(runtime.writer.receipts) == 3
+
+
+def test_many_are_written_all_the_same():
+    runtime, later = several_ended(settlement.MANY)
+    runtime.is_busy = lambda: True
+    later.run(until=0.0)
+    assert len(runtime.writer.receipts) == settlement.MANY // 4
+
+
 def test_receipts_do_not_pile_up_when_many_calls_end_in_each_turn():
     _, runtime, later, answers = ended_later()
     intake, waiting = assembled(runtime).intake, []

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from ..errors import LedgerError
 from ..model import Receipt
@@ -16,6 +17,9 @@ RETRY = 0.25
 """Seconds until a store that failed is tried again. They double with every failure, up to the slowest."""
 SLOWEST_RETRY = 5.0
 PURGE_EVERY = 3600.0
+SLICE = 16
+"""Receipts that are written in a row, and seconds until the next ones: calls wait for Python's lock meanwhile."""
+PAUSE = 0.002
 
 
 class LedgerWriter:
@@ -173,12 +177,23 @@ class LedgerWriter:
         try:
             if self._store is None:
                 self._store = self._open_store()
-            self._store.add(list(self._pending))
+            self._write_slices(self._store)
         except LedgerError as error:
             self._failed(error)
             return
-        self._pending.clear()
         self._recovered()
+
+    def _write_slices(self, store: Store) -> None:
+        """Write what is pending, or nothing; the more, the larger the slices."""
+        size = max(SLICE, len(self._pending) // SLICE)
+        while True:
+            part = list(islice(self._pending, size))
+            store.add(part)
+            for _ in part:
+                self._pending.popleft()
+            if not self._pending:
+                return
+            self._urgent.wait(PAUSE)
 
     def _recovered(self) -> None:
         if self.problem is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from weakref import ref
 
@@ -12,7 +11,7 @@ from mitmproxy import ctx, http
 from ..errors import WireError
 from ..formats import UsageChunkFilter
 from ..model import Outcome, Refusal
-from . import bindings, echo, heads, listing, measuring, refusals, views
+from . import bindings, echo, heads, listing, measuring, refusals, turns, views
 from .guard import guarded
 from .passage import Passage, Ready
 from .pump import Pump
@@ -121,7 +120,9 @@ class ValetAnswers:
     def _choose(self) -> None:
         """Settle later where nobody looks at flows."""
         loop = self._loop
-        self.runtime.later = None if loop is None or views.is_watched(ctx.master) else partial(_later, loop)
+        self.runtime.later = None if loop is None or views.is_watched(ctx.master) else partial(turns.later, loop)
+        if loop is not None:
+            self.runtime.is_busy = partial(turns.is_busy, loop)
 
     def prepare(self, answer: http.Response, passage: Passage) -> Ready:
         """Make the head of an answer fit for the agent, and find out how its body is to pass. The call stays as it is."""
@@ -168,14 +169,6 @@ class ValetAnswers:
             tap, UsageChunkFilter() if strip else None, self.runtime.monotonic, bindings.tap(answer, passage),
             scrub=echo.stream(answer, passage), on_echo=lambda: echo.note(marked) if (marked := held()) is not None else None,
         )  # fmt: skip
-
-
-def _later(loop: asyncio.AbstractEventLoop, seconds: float, step: Callable[[], None]) -> None:
-    """Run a step after so many seconds; after none, when the loop has handed over what it is busy with."""
-    if seconds:
-        loop.call_later(seconds, step)
-    else:
-        loop.call_soon(step)
 
 
 def _request_id(headers: http.Headers) -> str | None:

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 PAUSE = 64
 """At most so many events of a class are left to mitmproxy after its plan failed again and again."""
-EVERY = 64
+EVERY = 60
 """Of so many hooks, at one it is looked whether mitmproxy's own addons, and ours, have got new handlers, and whether all addons
 are still the same, whatever they say of being equal."""
 _FLOWS = frozenset({HTTPFlow, TCPFlow, UDPFlow, DNSFlow})

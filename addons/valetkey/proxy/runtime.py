@@ -56,6 +56,8 @@ class Runtime:
     later: Callable[[float, Callable[[], None]], object] | None = None
     """Runs a step after so many seconds; after none, when the event loop has handed over what it is busy with. None: somebody may
     look at flows, so that nothing may be put off."""
+    is_busy: Callable[[], bool] = lambda: False
+    """Whether something has come that waits for its turn."""
     settle: Callable[[http.HTTPFlow], None] = lambda flow: None
     """Writes a call's receipt; set by the assembly, used by the guard when a last hook broke."""
 

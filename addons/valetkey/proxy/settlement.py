@@ -2,8 +2,9 @@
 
 An answer waits for its hooks. So only what other calls depend on is done in them, or when the event loop has handed the answer
 over, and before it reads anything else: no agent can ask for more before its last call is over for the pools. Price, receipt and
-log line come a moment later, for several calls in a row: code that runs again and again is several times as fast. Where somebody
-may look at flows (`Runtime.later` is None then), all is done in the hooks; elsewhere none is decorated.
+log line come a moment later, while no call needs the event loop; where there is no such moment, for several calls in a row: code
+that runs again and again is several times as fast. Where somebody may look at flows (`Runtime.later` is None then), all is done
+in the hooks; elsewhere none is decorated.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ AT_ONCE = 8
 """Receipts in a row: enough for the code to become fast, and not so many that a call would wait for them."""
 MANY = 64
 """So many calls that are over do not wait any longer."""
+PATIENCE = 1.0
+"""Seconds after which a receipt is written although calls go on."""
 _UNMETERED = Metering()
 
 
@@ -93,8 +96,13 @@ class Settlement:
         """
         self._is_due = False
         self._close_all()
+        waiting = len(self._endings)
+        share = min(waiting, max(AT_ONCE, waiting // 4))
+        may_wait = waiting < MANY and not self._is_old()
         try:
-            for _ in range(min(len(self._endings), max(AT_ONCE, len(self._endings) // 4))):
+            for _ in range(share):
+                if may_wait and self.runtime.is_busy():
+                    break
                 self._finish(self._endings.popleft())
         finally:
             later = self.runtime.later
@@ -103,6 +111,9 @@ class Settlement:
                 later(0.0, self._drain_some)
         if not self._is_due:
             self.drain()  # what is left where there is no later any more
+
+    def _is_old(self) -> bool:
+        return bool(self._endings) and self.runtime.monotonic() - self._endings[0].moment > PATIENCE
 
     def drain(self) -> None:
         """Write all receipts that are left to write."""
