@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.processes import GATEWAY, REAL_KEYS, free_ports, wait_for
+from support.processes import GATEWAY, REAL_KEYS, free_ports, running, wait_for
 
 pytestmark = pytest.mark.e2e
 BIN = Path(sys.executable).parent
@@ -155,3 +155,22 @@ def test_connections_before_readiness_are_closed(lab, stage):
 
     wait_for(knock, "the gateway", process)
     assert 200 not in answers
+
+
+UNWANTED = {"genai_prices._cli", "httpx", "keyring", "rich", "typer", "valetkey.cli", "valetkey.simulator"}
+"""Modules of commands and rehearsals. Each takes memory that a gateway holds for as long as it runs."""
+_TELL = """
+import pathlib, sys
+
+def done():
+    pathlib.Path("modules").write_text("\\n".join(sys.modules))
+"""
+
+
+def test_a_gateway_does_not_hold_what_only_commands_need(lab, tmp_path):
+    script = tmp_path / "tell.py"
+    script.write_text(_TELL)
+    with running(lab.gateway(tmp_path, scripts=[script])):
+        pass
+    loaded = set((tmp_path / "modules").read_text().splitlines())
+    assert loaded & (UNWANTED | {"valetkey.proxy.lifecycle"}) == {"valetkey.proxy.lifecycle"}

@@ -24,7 +24,7 @@ from ..ledger import Place as AuditPlace
 from ..rules import Snapshot, Watcher, load_snapshot, renewed
 from ..secrets import Environment, Fetcher
 from ..settings import Settings, resolve_ledger
-from . import canary, doors, driving, greeting, hooks, http1, largepages, privacy, relay, shortcuts, stream
+from . import canary, doors, driving, filepages, greeting, hooks, http1, largepages, privacy, relay, shortcuts, stream
 from .memory import Memory
 from .runtime import Runtime
 from .traffic import Traffic
@@ -269,6 +269,7 @@ def _keep_what_is_loaded() -> None:
     gc.freeze()
     gc.set_threshold(*OFTEN)
     largepages.use()
+    filepages.let_go()
     # Calls wait for this long while receipts are written, and the writer is in Python; it is 5 ms otherwise.
     sys.setswitchinterval(SWITCH)
 
