@@ -36,7 +36,9 @@ def main(
     loud: Annotated[bool, typer.Option("--loud", help="Without mitmdump's -q: both write lines for each call.")] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="Everything once, to see that it works.")] = False,
     json: Annotated[Path, typer.Option(help="Where all figures go.")] = Path(".valetkey-bench.json"),
-    docs: Annotated[Path | None, typer.Option(help="A Markdown page whose figures are replaced.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A Markdown page whose figures are replaced.")
+    ] = None,
 ) -> None:
     """Measure the gateway against mitmdump, in turn on this machine.
 

@@ -77,7 +77,7 @@ def test_waiting_for_the_write_does_not_wait_for_the_interval():
     assert (writer.flush(5), writer.close(5), store.kept) == (True, True, ["a"])
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (1, [1]), (16, [16]), (40, [16, 16, 8]), (1000, [62] * 16 + [8])])
+@pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (1, [1]), (32, [32]), (80, [32, 32, 16]), (1000, [62] * 16 + [8])])
 def test_receipts_are_written_in_slices(monkeypatch, count, sizes):
     """Calls wait for Python's lock meanwhile; the number of pauses has a bound."""
     monkeypatch.setattr(module, "PAUSE", 0.0)
@@ -92,12 +92,12 @@ def test_receipts_are_written_in_slices(monkeypatch, count, sizes):
 def test_what_was_written_before_a_failure_is_not_written_again(monkeypatch):
     store = Store()
     writer = LedgerWriter(store, lambda _: None)
-    writer._pending.extend(receipt(id=str(n)) for n in range(20))
+    writer._pending.extend(receipt(id=str(n)) for n in range(40))
     add = store.add
     monkeypatch.setattr(store, "add", lambda receipts: add(receipts) if len(receipts) == module.SLICE else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         writer._write_slices(store)
-    assert (len(store.kept), writer.pending) == (16, 4)
+    assert (len(store.kept), writer.pending) == (32, 8)
 
 
 def test_closing_writes_what_is_left(stage):

@@ -215,6 +215,22 @@ def test_an_old_one_is_written_all_the_same():
     assert len(runtime.writer.receipts) == 3
 
 
+def test_among_many_calls_they_are_written_all_the_same():
+    runtime, later = several_ended(3)
+    runtime.is_busy, flows = lambda: True, [making.flow(host="api.openai.com") for _ in range(settlement.FEW + 1)]
+    for flow in flows:
+        assembled(runtime).intake.requestheaders(flow)
+    later.run()
+    assert len(runtime.writer.receipts) == 3
+
+
+def test_calls_that_are_over_do_not_count_among_them():
+    runtime, later = several_ended(settlement.FEW + 2)
+    runtime.is_busy = lambda: True
+    later.run()
+    assert runtime.writer.receipts == []
+
+
 def test_many_are_written_all_the_same():
     runtime, later = several_ended(settlement.MANY)
     runtime.is_busy = lambda: True

@@ -30,13 +30,12 @@ _SIMPLE = tuple(name for name in FIELDS if name not in _JSON)
 _COLUMNS = (*_SIMPLE, *_JSON)
 _values, _texts = attrgetter(*_SIMPLE), attrgetter(*(name for name in _SIMPLE if name not in _NUMBERS))
 _attempt_values = attrgetter(*ATTEMPT_FIELDS[:-1])
-_AT_ONCE = 32
-"""Rows of one statement. SQLite works on it without Python's lock, which the calls need; each statement takes it once."""
 _ROW = f"({', '.join('?' * len(_COLUMNS))})"
-_INSERT, _INSERT_MANY = (
-    f"INSERT INTO receipts ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
-    for count in (1, _AT_ONCE)
-)
+_INSERT = {
+    count: f"INSERT INTO receipts ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} ON CONFLICT (id) DO NOTHING"  # noqa: S608
+    for count in (32, 16, 8, 4, 2, 1)
+}
+"""By the number of rows. SQLite works without Python's lock, which the calls need; each statement takes it once."""
 _encode = json.JSONEncoder().encode
 _LONGEST = 1000
 """Characters kept of a text. Agents choose model names; they must not fill the disk."""
@@ -68,14 +67,15 @@ class SqliteStore:
 
     def add(self, receipts: Sequence[Receipt]) -> None:
         """Write receipts in one transaction."""
-        whole = len(receipts) // _AT_ONCE * _AT_ONCE
         with self._errors("written"):
             self._check_place()
             with self._connection as connection:
-                for at in range(0, whole, _AT_ONCE):
-                    rows = [_row(receipt) for receipt in receipts[at : at + _AT_ONCE]]
-                    connection.execute(_INSERT_MANY, list(chain.from_iterable(rows)))
-                connection.executemany(_INSERT, [_row(receipt) for receipt in receipts[whole:]])
+                at = 0
+                for count, statement in _INSERT.items():
+                    while len(receipts) - at >= count:
+                        rows = map(_row, receipts[at : at + count])
+                        connection.execute(statement, list(chain.from_iterable(rows)))
+                        at += count
 
     def receipts(self, query: Query) -> Iterator[Receipt]:
         """Receipts by time, newest last; with a limit the newest ones."""

@@ -17,9 +17,11 @@ RETRY = 0.25
 """Seconds until a store that failed is tried again. They double with every failure, up to the slowest."""
 SLOWEST_RETRY = 5.0
 PURGE_EVERY = 3600.0
-SLICE = 16
+SLICE = 32
 """Receipts that are written in a row, and seconds until the next ones: calls wait for Python's lock meanwhile."""
 PAUSE = 0.002
+PAUSES = 16
+"""Not many more are made in a row."""
 
 
 class LedgerWriter:
@@ -185,7 +187,7 @@ class LedgerWriter:
 
     def _write_slices(self, store: Store) -> None:
         """Write what is pending, or nothing; the more, the larger the slices."""
-        size = max(SLICE, len(self._pending) // SLICE)
+        size = max(SLICE, len(self._pending) // PAUSES)
         while True:
             part = list(islice(self._pending, size))
             store.add(part)

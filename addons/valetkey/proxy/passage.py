@@ -182,6 +182,10 @@ class Passages:
         """The passage of `flow`, if it is a call."""
         return self._passages.get(ref(flow))
 
+    def __len__(self) -> int:
+        """How many calls there are, about: some are over."""
+        return len(self._passages)
+
     def unsettled(self) -> Iterator[tuple[http.HTTPFlow, Passage]]:
         """Flows whose call has no receipt yet."""
         alive = [(held(), passage) for held, passage in list(self._passages.items())]

@@ -29,6 +29,8 @@ AT_ONCE = 8
 """Receipts in a row: enough for the code to become fast, and not so many that a call would wait for them."""
 MANY = 64
 """So many calls that are over do not wait any longer."""
+FEW = 4
+"""So few calls at a time would notice. Among more, each waits for the others anyway, and all gain by what costs less."""
 PATIENCE = 1.0
 """Seconds after which a receipt is written although calls go on."""
 _UNMETERED = Metering()
@@ -98,7 +100,8 @@ class Settlement:
         self._close_all()
         waiting = len(self._endings)
         share = min(waiting, max(AT_ONCE, waiting // 4))
-        may_wait = waiting < MANY and not self._is_old()
+        going_on = len(self.runtime.passages) - waiting
+        may_wait = waiting < MANY and going_on <= FEW and not self._is_old()
         try:
             for _ in range(share):
                 if may_wait and self.runtime.is_busy():
