@@ -224,6 +224,15 @@ def test_among_many_calls_they_are_written_all_the_same():
     assert len(runtime.writer.receipts) == 3
 
 
+def test_among_many_calls_more_are_written_in_a_row():
+    runtime, later = several_ended(settlement.IN_A_CROWD)
+    flows = [making.flow(host="api.openai.com") for _ in range(settlement.FEW + 1)]
+    for flow in flows:
+        assembled(runtime).intake.requestheaders(flow)
+    later.run()
+    assert len(runtime.writer.receipts) == settlement.IN_A_CROWD
+
+
 def test_calls_that_are_over_do_not_count_among_them():
     runtime, later = several_ended(settlement.FEW + 2)
     runtime.is_busy = lambda: True
