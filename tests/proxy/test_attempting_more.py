@@ -1,4 +1,4 @@
-"""Failover in the stream layer, the rarer endings: stalled bodies, killed flows, agents that leave, large requests."""
+"""Failover in the stream layer, the rarer endings: killed flows, agents that leave, large requests."""
 
 from __future__ import annotations
 
@@ -126,25 +126,6 @@ def receipt(one):
 
 def outcomes(one):
     return [attempt.outcome for attempt in receipt(one).attempts]
-
-
-# Answers whose body stalls.
-
-
-@pytest.mark.parametrize("status", [200, 500])
-def test_a_whole_answer_that_stalls_is_tried_again(status):
-    one = play(answer(b"{", status, 1000), answer(), patience=2000.0)
-    assert (outcomes(one), one.to_client.count(b"HTTP/1.1 ")) == (["timeout", "ok"], 1)
-
-
-def test_an_error_that_is_too_long_to_be_heard_and_stalls_is_ended():
-    one = play(answer(b"x" * 300_000, 500, 900_000), patience=2000.0)
-    assert (receipt(one).outcome, one.layer.streams) == ("timeout", {})
-
-
-def test_an_answer_that_stalls_has_its_hooks_once():
-    one = play(answer(b"{", 200, 1000), answer(), patience=2000.0)
-    assert one.hooks == ["requestheaders", "request", "responseheaders", "response"]
 
 
 # Expect: 100-continue.

@@ -7,7 +7,7 @@ from mitmproxy.proxy.layers import http as http_layers
 
 from support import making
 from support.playing import Play, broken
-from valetkey.proxy import attempting, dispatch, hearing, intake, stream, traffic, wire
+from valetkey.proxy import attempting, dispatch, hearing, holding, intake, stream, traffic, wire
 
 PORT = 8999
 RULES = f"""
@@ -160,7 +160,7 @@ STEPS = [
     (hearing.Hearing, "begin"),
     (hearing.Hearing, "end"),
     (attempting.AttemptingStream, "_dial"),
-    (attempting.AttemptingStream, "_let_pass"),
+    (holding.HoldingStream, "_let_pass"),
     (traffic.Traffic, "wire_request"),
     (stream.ValetStream, "_to_server"),
     (stream.ValetStream, "make_server_connection"),

@@ -20,7 +20,7 @@ IN_A_CALL = (
     "dispatch:Dispatch.begin",
     "dispatch:Dispatch.answered",
     "hearing:Hearing.begin",
-    "attempting:AttemptingStream._let_pass",
+    "holding:HoldingStream._let_pass",
     "attempting:AttemptingStream._dial",
     "stream:ValetStream._to_server",
     "stream:ValetStream.make_server_connection",

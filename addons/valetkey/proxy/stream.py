@@ -42,9 +42,10 @@ from ..errors import StartError, WireError
 from ..model import Outcome, Refusal
 from . import driving, echo, heads, refusals, tunnelling, wire
 from .alarms import Rung
-from .attempting import AttemptingStream, no
+from .attempting import no
 from .guard import DEFECT
 from .hearing import Trouble
+from .holding import HoldingStream
 from .http1 import HeadOfWholeAnswer, HeadOfWholeRequest
 from .passage import Arrival, Passage, TargetForm
 from .traffic import Traffic
@@ -75,7 +76,7 @@ def uninstall() -> None:
 State = Callable[[Any], layer.CommandGenerator[None]]
 
 
-class ValetStream(AttemptingStream):
+class ValetStream(HoldingStream):
     """One request and its answer."""
 
     _arrival: Arrival | None = None

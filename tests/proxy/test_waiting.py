@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import connection
-from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import ErrorCode, GetHttpConnection, HttpRequestHook, RequestProtocolError
-from mitmproxy.proxy.layers.http import GetHttpConnectionCompleted as Connected
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpRequestHook
 from mitmproxy.test import tflow
 
-from support.playing import VirtualTime
-from valetkey.proxy.alarms import TOLERANCE, Alarms, Bell, Rest, RestOver, Rung
-from valetkey.proxy.attempting import AttemptingStream
-
-LEFT = RequestProtocolError(1, "the agent left", ErrorCode.CANCEL)
+from support.bare import LEFT, Bare
+from valetkey.proxy.alarms import TOLERANCE, Bell, Rest, Rung
+from valetkey.proxy.waiting import WaitingStream
 
 
-class Stream(AttemptingStream):
+class Stream(Bare, WaitingStream):
     """A stream that waits for what it is told to, without HTTP around it."""
-
-    def __init__(self, waits_for=None):
-        self.time = VirtualTime()
-        self.rings, self.timers, self.replies, self.asked = [], [], [], []
-        self.found = None
-        alarms = Alarms(self._later, lambda *_: self.rings.append(self.time.now), lambda client: True)
-        runtime = SimpleNamespace(monotonic=lambda: 100.0 + self.time.now, alarms=alarms)
-        self.traffic = SimpleNamespace(runtime=runtime, passage=self._find)
-        self._parent = SimpleNamespace(command_sources={}, waiting_for_establishment=defaultdict(list))
-        layer.Layer.__init__(self, SimpleNamespace(layers=[], client=None, options=SimpleNamespace(proxy_debug=False)))
-        self.waits_for = waits_for
-        if waits_for is not None:
-            self.give(events.Start())
-
-    def _later(self, seconds, call):
-        self.timers.append(seconds)
-        return self.time.later(seconds, call)
-
-    def _find(self, flow):
-        self.asked.append(flow)
-        return self.found
-
-    def _handle_event(self, event):
-        if isinstance(event, events.Start):
-            self._parent.command_sources[self.waits_for] = self
-            self.replies.append((yield self.waits_for))
-        else:
-            self.replies.append(event)
-
-    def give(self, event):
-        return list(self.handle_event(event))
-
-    def run(self, until=1000.0):
-        while self.time.advance(until):
-            pass
-        self.time.now = until
 
 
 # The timer.
@@ -127,13 +85,6 @@ def test_it_can_be_set_again_after_it_rang(seconds):
     stream.set_alarm(seconds)
     stream.run()
     assert stream.rings == [5, 5 + seconds]
-
-
-def test_an_attempt_that_is_forgotten_leaves_no_timer():
-    stream = Stream()
-    stream.set_alarm(5)
-    stream.forget_attempt()
-    assert (stream.timer, stream._left()) == (None, None)
 
 
 STEPS = st.one_of(
@@ -205,10 +156,6 @@ def test_a_hook_is_not_cut_short(event):
     assert stream.replies == []
 
 
-def test_the_end_of_a_rest_that_was_ended_already_is_stale():
-    assert Stream().is_stale(RestOver(Rest(5)))
-
-
 def dialling(waiting=1):
     command = GetHttpConnection(("192.0.2.1", 443), True, None)
     stream = Stream(command)
@@ -243,30 +190,3 @@ def test_a_connection_that_nobody_waits_for_is_marked(waiting, marked):
     stream, server = dialling(waiting)
     stream.give(LEFT)
     assert (server.via is not None) == marked
-
-
-def test_a_connection_that_comes_after_all_is_stale():
-    stream, _ = dialling()
-    stream.give(LEFT)
-    assert stream.is_stale(Connected(stream.waits_for, (None, None)))
-
-
-# The call that a stream is.
-
-
-def test_the_call_is_looked_for_until_it_is_there():
-    stream = Stream()
-    first = stream.passage
-    stream.found = found = object()
-    assert (first, stream.passage, len(stream.asked)) == (None, found, 2)
-
-
-def test_the_call_is_looked_for_once():
-    stream = Stream()
-    stream.found = object()
-    assert [stream.passage for _ in range(3)] == [stream.found] * 3 and len(stream.asked) == 1
-
-
-def test_before_its_head_a_stream_has_no_flow():
-    stream = Stream()
-    assert (stream.passage, stream.asked) == (None, [None])
