@@ -17,6 +17,7 @@ from support.scripted import (
     A,
     answer,
     chunks,
+    error,
     play,
     receipt,
     status,
@@ -193,3 +194,19 @@ def test_an_error_that_is_too_long_to_be_heard_and_stalls_is_ended():
 def test_an_answer_that_stalls_has_its_hooks_once():
     one = play(answer(b"{", length=1000), answer(), patience=2000.0)
     assert one.hooks == ["requestheaders", "request", "responseheaders", "response"]
+
+
+def trickling(whole):
+    """An answer whose body comes in ten pieces."""
+    head, _, body = whole.partition(b"\r\n\r\n")
+    size = len(body) // 10 + 1
+    return (head + b"\r\n\r\n", *(body[at : at + size] for at in range(0, len(body), size)))
+
+
+HIDDEN = answer(b'{"error":{"message":"upstream failed","code":502}}')
+
+
+@pytest.mark.parametrize(("slow", "outcome"), [(error(429), "throttled"), (HIDDEN, "server")], ids=["error", "hidden error"])
+def test_an_answer_that_trickles_is_heard_to_its_end(slow, outcome):
+    one = play(trickling(slow), answer(), gateway=", timeouts: {between_events: 20s}", patience=900.0, pace=6.0)
+    assert [found for _, found in tries(one)] == [outcome, "ok"]

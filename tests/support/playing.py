@@ -102,6 +102,8 @@ class Play:
         self.upstream: connection.Connection | None = None
         self.others: tuple[object, ...] = ()
         """Other addons, which come after ours."""
+        self.pace = 0.0
+        """Seconds between the pieces of an answer."""
         self.break_after_answer = False
         """Whether the server closes its connection right after it has answered."""
 
@@ -170,9 +172,16 @@ class Play:
             return
         if answer is not None:
             pieces = answer if isinstance(answer, tuple) else (answer,)
-            self._queue += [events.DataReceived(to, piece) for piece in pieces]
+            for number, piece in enumerate(pieces):
+                self._come(events.DataReceived(to, piece), number * self.pace)
             if self.break_after_answer:
                 self._queue.append(events.ConnectionClosed(to))
+
+    def _come(self, event: events.Event, seconds: float) -> None:
+        if seconds:
+            self.time.later(seconds, lambda: self._queue.append(event))
+        else:
+            self._queue.append(event)
 
     async def _hook(self, command: commands.StartHook) -> None:
         self.hooks.append(command.name)

@@ -184,13 +184,12 @@ class HoldingStream(AttemptingStream):
             yield from self.attempt_failed(passage, Trouble(f"no answer within {self._limit:g} s", None, Outcome.TIMEOUT))
         elif self.server_state == self.state_hear:
             assert self._hearing is not None
-            limit = passage.snapshot.rules.gateway.timeouts.between_events
-            if not self._hearing.holds and now - self._last >= limit - TOLERANCE:
+            if self._hearing.holds:
+                word = self._hearing.out_of_time()
+                passage.silent = passage.silent or isinstance(word, Trouble)
+                yield from self._decide(passage, word)
+            elif (limit := self._silence(passage, now)) is not None:
                 yield from self.attempt_failed(passage, Trouble(_silent(limit), None, Outcome.TIMEOUT))
-                return
-            word = self._hearing.out_of_time()
-            passage.silent = passage.silent or isinstance(word, Trouble)
-            yield from self._decide(passage, word)
         elif self._passes_on():
             yield from self._idle(passage, now)
 
@@ -202,10 +201,17 @@ class HoldingStream(AttemptingStream):
         """Whether the body of an answer that was let pass is still coming."""
         return self.server_state in (self.state_stream_response_body, self.state_consume_response_body)
 
-    def _idle(self, passage: Passage, now: float) -> layer.CommandGenerator[None]:
+    def _silence(self, passage: Passage, now: float) -> float | None:
+        """The seconds in which nothing has come, if they were too many; else the alarm is set for the rest of them."""
         limit = passage.snapshot.rules.gateway.timeouts.between_events
-        if now - self._last < limit - TOLERANCE:
-            self.set_alarm(limit - (now - self._last))
+        if now - self._last >= limit - TOLERANCE:
+            return limit
+        self.set_alarm(limit - (now - self._last))
+        return None
+
+    def _idle(self, passage: Passage, now: float) -> layer.CommandGenerator[None]:
+        limit = self._silence(passage, now)
+        if limit is None:
             return
         message = _silent(limit)
         passage.outcome = Outcome.TIMEOUT
