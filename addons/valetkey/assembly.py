@@ -35,7 +35,7 @@ def assemble_on(runtime: Runtime, checkout: Path | None = None) -> list[object]:
     gate = ValetTunnels(runtime, tunnels)
     intake = ValetIntake(runtime, tunnels)
     answers = ValetAnswers(runtime, settlement)
-    traffic = Traffic(runtime, answers.prepare, answers.pump, intake.stream_request, settlement.settle)
+    traffic = Traffic(runtime, answers.prepare, answers.pump, answers.reopen, intake.stream_request, settlement.settle)
     lifecycle = ValetLifecycle(runtime, traffic, flows, checkout or Path(__file__).resolve().parents[2])
     lifecycle.probed = (gate, intake, answers)
     # `answers` ends before `lifecycle`: calls that still run are settled before the ledger is closed.

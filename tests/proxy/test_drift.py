@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_LOOKING = {
     ("ValetAnswers", "prepare"),
     ("ValetAnswers", "pump"),
+    ("ValetAnswers", "reopen"),
     ("ValetIntake", "stream_request"),
 }
 """Public methods of addons that are for us and no hooks."""

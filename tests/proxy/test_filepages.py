@@ -45,6 +45,26 @@ def test_all_else_stays(kept):
     assert filepages.spans([*kept, *WRITABLE]) == []
 
 
+def test_where_no_page_at_all_was_changed_nothing_leaves():
+    """That cannot be: an emulator writes zero for all counts, and what the linker has written would be lost."""
+    writable = mapping("00900000-00901000", "rw-p")
+    assert filepages.spans([*mapping("00400000-00800000", "r--p"), *writable]) == []
+
+
+@pytest.mark.parametrize("failure", [PermissionError, ValueError])
+def test_a_system_that_does_not_let_it_be_read_does_not_end_the_start(monkeypatch, failure):
+    def refuse(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(filepages, "spans", refuse)
+    filepages.let_go()
+
+
+def test_what_is_written_in_another_way_is_a_value_error():
+    with pytest.raises(ValueError):
+        filepages.spans([*WRITABLE, "something else"])
+
+
 @pytest.mark.skipif(sys.platform != "linux" or not SMAPS.exists(), reason="Linux only")
 def test_a_process_goes_on_with_less():
     before = resident()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from support.assembling import Assembled
@@ -107,6 +109,49 @@ class Upper:
 def test_who_takes_the_place_of_the_stream_gets_all_of_it():
     one = play(IN_PIECES, body=STREAM, others=(Upper(),))
     assert [one.to_client.count(part.upper()) for part in (ROLE, b": ping", WORD)] == [1, 1, 1]
+
+
+class Wrapper:
+    """Another addon, which stands before our stream."""
+
+    def responseheaders(self, flow):
+        inner = flow.response.stream
+        flow.response.stream = lambda data: inner(data)
+
+
+def body_of(one):
+    return one.to_client.partition(b"\r\n\r\n")[2]
+
+
+CUT_KEY = (HEAD, chunks(b": " + A[:12].encode()), chunks(A[12:].encode() + b"\n\n"), *IN_PIECES[1:])
+ZIPPED_HEAD = HEAD.replace(b"transfer-", b"content-encoding: gzip\r\ntransfer-")
+
+
+def zipped(*pieces):
+    """A compressed stream in these pieces."""
+    packer = zlib.compressobj(wbits=31)
+    packed = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+    return (ZIPPED_HEAD, *(chunks(piece) for piece in packed), chunks(packer.flush()) + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("pieces", [IN_PIECES, CUT_KEY, zipped(ROLE, WORD, STOP + DONE)], ids=["plain", "cut key", "gzip"])
+def test_who_stands_before_the_stream_changes_nothing(pieces):
+    assert body_of(play(pieces, body=STREAM, others=(Wrapper(),))) == body_of(play(pieces, body=STREAM)) != b""
+
+
+def test_usage_is_counted_once_when_another_addon_stands_before_the_stream():
+    found = [receipt(play(IN_PIECES, body=STREAM, others=others)).usage for others in ((), (Wrapper(),))]
+    assert found[0] == found[1]
+
+
+def test_a_key_in_what_is_held_does_not_cost_the_failover():
+    one = play(zipped(b": " + A.encode() + b"\n\n" + ROLE, OVERLOADED), IN_PIECES, body=STREAM)
+    assert ([outcome for _, outcome in tries(one)], WORD in one.to_client) == (["overloaded", "ok"], True)
+
+
+def test_a_key_in_what_is_held_does_not_pass():
+    one = play(zipped(b": " + A.encode() + b"\n\n" + ROLE, WORD), body=STREAM)
+    assert (body_of(one), receipt(one).outcome) == (b"", "refused")
 
 
 class Rewriter:

@@ -54,3 +54,12 @@ def test_where_there_are_no_large_pages_nothing_is_asked_for(tmp_path, monkeypat
     monkeypatch.setattr(largepages, "_SWITCH", tmp_path / "enabled")
     monkeypatch.setattr(largepages, "spans", pytest.fail)
     largepages.use()
+
+
+@pytest.mark.parametrize("failure", [PermissionError, ValueError])
+def test_a_system_that_does_not_let_it_be_read_does_not_end_the_start(monkeypatch, failure):
+    def refuse(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(largepages, "spans", refuse)
+    largepages.use()

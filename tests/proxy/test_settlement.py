@@ -215,6 +215,14 @@ def test_an_old_one_is_written_all_the_same():
     assert len(runtime.writer.receipts) == 3
 
 
+def test_turns_do_not_add_up():
+    """Each would find the loop busy with the others, and none would come to an end."""
+    runtime, later = several_ended(settlement.MANY)
+    runtime.is_busy = lambda: True
+    later.run()
+    assert len(later) == 1
+
+
 def test_among_many_calls_they_are_written_all_the_same():
     runtime, later = several_ended(3)
     runtime.is_busy, flows = lambda: True, [making.flow(host="api.openai.com") for _ in range(settlement.FEW + 1)]

@@ -17,6 +17,7 @@ def traffic(runtime, settled=None):
         runtime,
         lambda answer, passage: None,
         lambda flow: None,
+        lambda flow: None,
         lambda flow: True,
         (settled if settled is not None else []).append,
     )

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import inspect
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from mitmproxy import connection, http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import ConnectionState
+from mitmproxy.log import MitmLogHandler
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
@@ -109,6 +111,9 @@ class Play:
 
     def run(self, *chunks: bytes, leave: bool = False) -> Play:
         """Send `chunks` from the client, then perhaps leave; play until nothing moves any more."""
+        for handler in list(logging.getLogger().handlers):
+            if isinstance(handler, MitmLogHandler):  # of a test before, whose loop is closed
+                handler.uninstall()
         with taddons.context() as context:
             context.master.addons.add(Proxyserver())
             stream.install(self.addons.lifecycle.traffic)

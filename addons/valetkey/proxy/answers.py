@@ -147,6 +147,12 @@ class ValetAnswers:
             passage.pump = self._open_pump(flow.response, passage)
         return passage.pump
 
+    def reopen(self, flow: http.HTTPFlow) -> None:
+        """Let the Pump of an answer start anew: another addon stands before it, and gives it all once more."""
+        passage = self.runtime.passages.of(flow)
+        if passage is not None and passage.pump is not None and flow.response is not None:
+            passage.pump.start_anew(self._open_pump(flow.response, passage))
+
     def _scrub(self, flow: http.HTTPFlow, answer: http.Response, passage: Passage) -> None:
         """Hide keys in what is known only now; an answer that cannot be searched is refused."""
         echo.scrub_trailers(answer, passage)

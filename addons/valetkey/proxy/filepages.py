@@ -37,9 +37,13 @@ def let_go() -> None:
     """Give back the pages of files that this process has mapped and not changed."""
     if sys.platform != "linux" or not _SMAPS.exists():
         return
+    try:
+        found = spans(_SMAPS.read_text(errors="replace").splitlines())
+    except (OSError, ValueError):  # a system that does not let it be read, or writes it in another way
+        return
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start, end in spans(_SMAPS.read_text(errors="replace").splitlines()):
+    for start, end in found:
         madvise(start, end - start, _DONTNEED)
 
 
@@ -47,9 +51,13 @@ def spans(smaps: Iterable[str]) -> list[tuple[int, int]]:
     """Start and end of what holds nothing but a file's own pages, by the lines of `/proc/self/smaps`.
 
     Only files with a writable part count: the linker maps that last, so another thread is not just loading them. What the linker
-    has written, and then protected, holds changed pages, and stays.
+    has written, and then protected, holds changed pages, and stays. Counts that cannot be true are not believed: an emulator
+    may write zero for all, and every process has changed some page. Raises ValueError for lines of another form.
     """
-    mappings = list(_mappings(smaps))
+    lines = list(smaps)
+    if not any(line.startswith(_CHANGED[0]) and line.split()[1:] != ["0", "kB"] for line in lines):
+        return []
+    mappings = list(_mappings(lines))
     loaded = {mapping.file for mapping in mappings if mapping.rights == "rw-p"}
     return [
         (mapping.start, mapping.end)

@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
+from ..errors import WireError
 from ..model import Outcome
 from .alarms import TOLERANCE
 from .attempting import AttemptingStream, no
@@ -94,12 +95,20 @@ class HoldingStream(AttemptingStream):
         self._last = self.traffic.runtime.monotonic()
         if isinstance(event, ResponseData):
             word = hearing.feed(event.data)
-            if word == "wait" and passage.ready is not None:
-                passage.ready.feed(event.data)
+            if word == "wait":
+                self._feed(passage, event.data)
             yield from self._decide(passage, word)
         elif isinstance(event, ResponseEndOfMessage):
             self._open = False
             yield from self._decide(passage, hearing.end())
+
+    def _feed(self, passage: Passage, data: bytes) -> None:
+        """Send the next piece of what is held through the pump."""
+        try:
+            if passage.ready is not None:
+                passage.ready.feed(data)
+        except WireError:
+            passage.ready = None  # it ends the stream when it is let pass, if it ever is
 
     def _decide(self, passage: Passage, word: Word | Trouble) -> layer.CommandGenerator[None]:
         if isinstance(word, Trouble):
@@ -116,9 +125,12 @@ class HoldingStream(AttemptingStream):
         passage.dispatch.answered(head.response)
         ready, done = passage.ready, 1
         yield from super().state_wait_for_response_headers(head)
-        if ready is not None and ready.pump is not None and ready.pump is self._stream():
-            yield from self.send_pieces(ready.pieces)
-            done += ready.fed
+        if ready is not None and ready.pump is not None and ready.fed:
+            if ready.pump is self._stream():
+                yield from self.send_pieces(ready.pieces)
+                done += ready.fed
+            elif ready.pump is passage.pump:
+                self.traffic.reopen(self.flow)
         for event in held[done:]:
             piece_passes = self.piece_passes(event) if type(event) is ResponseData else None
             yield from piece_passes or self.server_state(event)

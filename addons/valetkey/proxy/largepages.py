@@ -24,9 +24,13 @@ def use() -> None:
     """Move what this process holds by now to large pages, as far as the system has some."""
     if sys.platform != "linux" or not _MAPS.exists() or not _SWITCH.exists() or "[never]" in _SWITCH.read_text():
         return
+    try:
+        found = list(spans(_MAPS.read_text(errors="replace").splitlines()))
+    except (OSError, ValueError):  # a system that does not let it be read, or writes it in another way
+        return
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start, end in spans(_MAPS.read_text(errors="replace").splitlines()):
+    for start, end in found:
         madvise(start, end - start, _COLLAPSE)  # what cannot be moved stays where it is
 
 

@@ -61,6 +61,10 @@ class Pump:
         self._clock = clock
         self._scrub, self._on_echo = scrub, on_echo
 
+    def start_anew(self, other: Pump) -> None:
+        """Go on as another one, which has read nothing."""
+        vars(self).update(vars(other))
+
     def __call__(self, data: bytes) -> tuple[bytes, ...]:
         """One chunk, or `b""` for the end; gives no chunk at all rather than an empty one. Raises only what the scrub does."""
         if self._scrub is None:

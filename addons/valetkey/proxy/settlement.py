@@ -10,7 +10,9 @@ in the hooks; elsewhere none is decorated.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mitmproxy import http
 
@@ -62,6 +64,8 @@ class Settlement:
         self._are_open: list[_Ending] = []
         """Those of them that are not over for the pools."""
         self._is_due = False
+        self._turn = 0
+        """Of which planned turn receipts are written: one that was planned before it does nothing."""
 
     def settle(self, flow: http.HTTPFlow) -> None:
         """See to the receipt of `flow`'s call, unless that has been done."""
@@ -89,14 +93,21 @@ class Settlement:
                 later(0.0, self._close_all)
             self._are_open.append(ending)
         if not self._is_due or len(self._endings) == MANY:
-            self._is_due = True
-            later(0.0 if len(self._endings) == MANY else LATER, self._drain_some)
+            self._plan_turn(0.0 if len(self._endings) == MANY else LATER, later)
 
-    def _drain_some(self) -> None:
+    def _plan_turn(self, seconds: float, later: Callable[[float, Callable[[], None]], object]) -> None:
+        """Write some receipts after so many seconds, and not when it was planned before: turns must not add up."""
+        self._is_due = True
+        self._turn += 1
+        later(seconds, partial(self._drain_some, self._turn))
+
+    def _drain_some(self, turn: int) -> None:
         """Write some receipts, and go on with the others when the calls that came meanwhile have had their turn.
 
         A share of what waits, or more could come in each turn than are written.
         """
+        if turn != self._turn:
+            return
         self._is_due = False
         self._close_all()
         waiting = len(self._endings)
@@ -111,8 +122,7 @@ class Settlement:
         finally:
             later = self.runtime.later
             if self._endings and later is not None:
-                self._is_due = True
-                later(0.0, self._drain_some)
+                self._plan_turn(0.0, later)
         if not self._is_due:
             self.drain()  # what is left where there is no later any more
 

@@ -27,13 +27,14 @@ _WITH_ERROR_EVENT = (Format.ANTHROPIC_MESSAGES, Format.OPENAI_RESPONSES, Format.
 class Traffic:
     """The stream layer's view of the gateway.
 
-    `prepare` does what can be done before an answer may pass; `pump` opens one for an answer; `stream_request` decides
-    without a body.
+    `prepare` does what can be done before an answer may pass; `pump` opens one for an answer, and `reopen` lets it start anew;
+    `stream_request` decides without a body.
     """
 
     runtime: Runtime
     prepare: Callable[[http.Response, Passage], Ready]
     pump: Callable[[http.HTTPFlow], Pump]
+    reopen: Callable[[http.HTTPFlow], None]
     stream_request: Callable[[http.HTTPFlow], bool]
     settle: Callable[[http.HTTPFlow], None]
 
