@@ -179,7 +179,7 @@ def _conditions(plan: Plan) -> str:
     about = machine()
     return (
         f"{about['time'][:10]}, {about['processor']}, {about['cores']} cores, Python {about['python']}, "
-        f"mitmproxy {about['mitmproxy']}; {plan.rounds} rounds of {plan.seconds:g} s. {_LEGEND}"
+        f"mitmproxy {about['mitmproxy']}; {plan.rounds} rounds of {plan.seconds:g} s, more for the goals. {_LEGEND}"
     )
 
 

@@ -82,10 +82,10 @@ class _Run:
 
     def _rounds(self, load: Load, running: Mapping[str, Subject]) -> None:
         names = [name for name in running if name in load.subjects or self._is_for_peer(name, load)]
-        for number in range(self._plan.rounds):
+        for number in range(count := self._plan.rounds * load.often):
             # There and back: who is measured late in one round is measured early in the next.
             for name in names if number % 2 == 0 else reversed(names):
-                self._say(f"{self._door}: {load.title}, round {number + 1} of {self._plan.rounds}, {name}")
+                self._say(f"{self._door}: {load.title}, round {number + 1} of {count}, {name}")
                 self._results.add(self._door, load, name, self._measure(running[name], load))
 
     def _is_for_peer(self, name: str, load: Load) -> bool:
