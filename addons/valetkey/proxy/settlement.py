@@ -29,11 +29,9 @@ LATER = 0.05
 """Seconds after which receipts are written."""
 AT_ONCE, IN_A_CROWD = 8, 32
 """Receipts in a row: enough for the code to become fast, and not so many that a call would wait for them. Among many calls
-each waits for the others anyway, and all gain by what costs less."""
+each waits for the others anyway, and all gain by what costs less; only one that is alone finds quiet moments for them."""
 MANY = 64
 """So many calls that are over do not wait any longer."""
-FEW = 4
-"""So few calls at a time are no crowd."""
 PATIENCE = 1.0
 """Seconds after which a receipt is written although calls go on."""
 _UNMETERED = Metering()
@@ -111,9 +109,9 @@ class Settlement:
         self._is_due = False
         self._close_all()
         waiting = len(self._endings)
-        are_few = len(self.runtime.passages) - waiting <= FEW
-        share = min(waiting, max(AT_ONCE if are_few else IN_A_CROWD, waiting // 4))
-        may_wait = are_few and waiting < MANY and not self._is_old()
+        going_on = len(self.runtime.passages) - waiting
+        share = min(waiting, max(AT_ONCE, min(2 * going_on, IN_A_CROWD), waiting // 4))
+        may_wait = going_on <= 1 and waiting < MANY and not self._is_old()
         try:
             for _ in range(share):
                 if may_wait and self.runtime.is_busy():
