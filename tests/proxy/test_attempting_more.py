@@ -10,6 +10,7 @@ from mitmproxy.proxy import events
 
 from support import making
 from support.playing import Play
+from support.scripted import Receipts
 
 PORT = 8999
 RULES = """
@@ -63,16 +64,6 @@ class Provider:
         if found is RESET:
             raise ConnectionError
         return found
-
-
-class Receipts:
-    healthy = True
-
-    def __init__(self):
-        self.all = []
-
-    def submit(self, receipt):
-        self.all.append(receipt)
 
 
 class Disturbed(Play):

@@ -7,6 +7,7 @@ from mitmproxy.proxy.layers import http as http_layers
 
 from support import making
 from support.playing import Play, broken
+from support.scripted import Receipts
 from valetkey.proxy import attempting, dispatch, hearing, holding, intake, stream, traffic, wire
 
 PORT = 8999
@@ -25,16 +26,6 @@ def head(length=27, extra=b""):
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nauthorization: Bearer sk-dummy\r\n" % PORT
         + b"content-type: application/json\r\n" + extra + b"content-length: %d\r\n\r\n" % length
     )  # fmt: skip
-
-
-class Receipts:
-    healthy = True
-
-    def __init__(self):
-        self.all = []
-
-    def submit(self, receipt):
-        self.all.append(receipt)
 
 
 def runtime():

@@ -18,10 +18,11 @@ RETRY = 0.25
 SLOWEST_RETRY = 5.0
 PURGE_EVERY = 3600.0
 SLICE = 32
-"""Receipts that are written in a row, and seconds until the next ones: calls wait for Python's lock meanwhile."""
+"""Receipts that are written in a row: calls wait for Python's lock meanwhile."""
 PAUSE = 0.002
+"""Seconds from one slice to the next."""
 PAUSES = 16
-"""Not many more are made in a row."""
+"""About so many at most: of a great many receipts the slices are larger."""
 
 
 class LedgerWriter:
